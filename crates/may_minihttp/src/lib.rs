@@ -1,0 +1,38 @@
+//! HTTP/1.1 server on `may` coroutines: one coroutine a connection, framed by RFC 9112, bounded and drainable.
+//!
+//! Implement [`HttpService`] for what answers, [`HttpServiceFactory`] for what makes one per connection, and
+//! start it on an address or on a listener that somebody else owns.
+//!
+//! ```no_run
+//! use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
+//! struct Hello;
+//! impl HttpService for Hello {
+//!     fn call(&mut self, _req: Request<'_, '_>, rsp: &mut Response<'_>) -> std::io::Result<()> {
+//!         rsp.body("Hello, world!");
+//!         Ok(())
+//!     }
+//! }
+//! struct Factory;
+//! impl HttpServiceFactory for Factory {
+//!     type Service = Hello;
+//!     fn new_service(&self, _id: usize) -> Hello { Hello }
+//! }
+//! let server = Factory.start("127.0.0.1:0").unwrap();
+//! server.wait();
+//! ```
+
+mod body;
+mod buffers;
+mod connection;
+mod date;
+pub mod limits;
+pub mod parse;
+mod request;
+mod response;
+mod server;
+
+pub use body::BodyReader;
+pub use httparse::Header;
+pub use request::{clock_boottime_ns, Request};
+pub use response::Response;
+pub use server::{HttpServer, HttpService, HttpServiceFactory, Server};

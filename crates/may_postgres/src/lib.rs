@@ -1,0 +1,38 @@
+//! PostgreSQL client for `may` coroutines: extended protocol, statements prepared once per
+//! connection, many coroutines pipelined over one socket, COPY in and out, SCRAM, TCP and Unix sockets.
+//!
+//! A [`Client`] is a cheap handle: clone it into as many coroutines (or threads) as needed. One coroutine
+//! owns the socket; requests that wait together leave in one write. When the connection is lost every
+//! waiter gets [`Error`] at once; [`Reconnect`] hands out a fresh client afterwards.
+//!
+//! Source: the PostgreSQL documentation, "Frontend/Backend Protocol" (version 3.0).
+
+mod config;
+mod connection;
+mod copy;
+mod error;
+mod prepare;
+mod query;
+mod reconnect;
+mod row;
+mod startup;
+mod wire;
+
+pub use config::{Config, Host};
+pub use connection::Client;
+pub use copy::{CopyIn, CopyOut};
+pub use error::{Error, SqlError};
+pub use postgres_types as types;
+pub use postgres_types::{FromSql, IsNull, ToSql, Type};
+pub use prepare::{Column, Statement};
+pub use query::Transaction;
+pub use reconnect::Reconnect;
+pub use row::Row;
+
+/// Connects, authenticates and returns a client; the connection lives in a coroutine of its own.
+///
+/// # Errors
+/// [`Error::Connect`] when no host of `config` can be reached, [`Error::Sql`] when the server refuses.
+pub fn connect(config: &Config) -> Result<Client, Error> {
+    startup::connect(config)
+}

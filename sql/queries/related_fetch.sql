@@ -1,0 +1,6 @@
+/* related_fetch */
+select 1::int2 as part, id as product_id, 0::int8 as id, 0::int8 as related_product_id
+from products where id = any($1)
+union all
+select 2::int2, current_product_id, id, related_product_id
+from related where current_product_id = any($1)

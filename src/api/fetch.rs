@@ -1,0 +1,300 @@
+//! What the cache misses: joined by key, gathered into batches, fetched, shaped and published by a few coroutines
+//! with large stacks ("lanes"), so that nothing deep ever runs on a connection's own stack.
+//! Runs in: worker.
+//!
+//! ```text
+//! connection ── fetch(key, token) ──► flight (one a key and token) ──► queue ──► lane: one statement a batch
+//!      ▲                                                                            │ shape, gzip, archive
+//!      └───────────────── outcome, for all who joined ◄── publish to the cache ◄────┘
+//! ```
+//! A lone miss finds an idle lane and goes at once. While all lanes wait for the database, misses gather, and the
+//! next lane takes them together.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use may::coroutine;
+use may::sync::Blocker;
+use may_postgres::{Client, Error};
+use parking_lot::Mutex;
+
+use crate::api::shape::{Shaped, Shaper};
+use crate::cache::{Cache, Filled, Key, Kind, Record, Token};
+use crate::catalogue::View;
+use crate::db::ranks::RankMap;
+use crate::db::{products, Pool};
+use crate::limits::{BATCH_KEYS_MAX, LANES, LANE_STACK_SIZE_BYTES, LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX};
+use crate::metrics::{Counter, SlotMetrics};
+use crate::os::clock;
+
+/// Bits of a list key's id that hold the count.
+const COUNT_BITS: u32 = 14;
+const _: () = assert!(LIST_COUNT_MAX < 1 << COUNT_BITS);
+/// Offsets beyond this are alike: no catalogue is that large.
+const OFFSET_MAX: u64 = 1 << 48;
+
+/// The key of a page: `count` products (at most `LIST_COUNT_MAX`) after `offset`.
+pub fn list_key(offset: u64, count: i64) -> Key {
+    let count = count.clamp(0, LIST_COUNT_MAX);
+    Key::new(Kind::List, ((offset.min(OFFSET_MAX) << COUNT_BITS) as i64) | count)
+}
+
+fn list_of(key: Key) -> (u64, i64) {
+    (key.id as u64 >> COUNT_BITS, key.id & ((1 << COUNT_BITS) - 1))
+}
+
+/// Whether an answer to `key` is worth keeping.
+fn is_cached(key: Key) -> bool {
+    key.kind != Kind::List || list_of(key).1 <= LIST_CACHED_COUNT_MAX
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FetchError {
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<&Error> for FetchError {
+    fn from(error: &Error) -> FetchError {
+        log::warn!("fetching: {error}");
+        match error.is_connection() {
+            true => FetchError::Unavailable("the database can't be reached at the moment".into()),
+            false => {
+                FetchError::Failed("the database could not answer; the server's log has the reason".into())
+            }
+        }
+    }
+}
+
+/// The outcome of a fetch, and how it came about.
+pub struct Fetched {
+    pub outcome: Result<Arc<Record>, FetchError>,
+    joined: bool,
+    stored: bool,
+}
+
+impl Fetched {
+    /// Parameters of Cache-Status (RFC 9211, 2).
+    pub fn cache_status(&self) -> &'static str {
+        match (self.stored, self.joined) {
+            (true, true) => "fwd=miss; stored; collapsed",
+            (true, false) => "fwd=miss; stored",
+            (false, true) => "fwd=miss; collapsed",
+            (false, false) => "fwd=miss",
+        }
+    }
+}
+
+/// One fetch under way.
+struct Flight {
+    key: Key,
+    token: Token,
+    /// CLOCK_BOOTTIME before the SELECT.
+    born_ns: u64,
+    landing: Mutex<Landing>,
+}
+
+#[derive(Default)]
+struct Landing {
+    outcome: Option<(Result<Arc<Record>, FetchError>, bool)>,
+    waiting: Vec<Arc<Blocker>>,
+}
+
+impl Flight {
+    fn wait(&self) -> (Result<Arc<Record>, FetchError>, bool) {
+        loop {
+            let waiter = {
+                let mut landing = self.landing.lock();
+                if let Some(outcome) = &landing.outcome {
+                    return outcome.clone();
+                }
+                let waiter = Blocker::current();
+                landing.waiting.push(waiter.clone());
+                waiter
+            };
+            let _ = waiter.park(None);
+        }
+    }
+
+    fn land(&self, outcome: Result<Arc<Record>, FetchError>, stored: bool) {
+        let mut landing = self.landing.lock();
+        landing.outcome = Some((outcome, stored));
+        landing.waiting.drain(..).for_each(|waiter| waiter.unpark());
+    }
+}
+
+#[derive(Default)]
+struct State {
+    flights: HashMap<Key, Arc<Flight>>,
+    queue: VecDeque<Arc<Flight>>,
+    idle: Vec<Arc<Blocker>>,
+}
+
+/// A worker's fetches.
+pub struct Fetcher {
+    state: Mutex<State>,
+    pool: Arc<Pool>,
+    cache: Arc<Cache>,
+    ranks: RankMap,
+    metrics: SlotMetrics,
+}
+
+impl Fetcher {
+    /// Starts the lanes.
+    pub fn start(pool: Arc<Pool>, cache: Arc<Cache>, shaper: Shaper, metrics: SlotMetrics) -> Arc<Fetcher> {
+        let ranks = RankMap::default();
+        let fetcher = Arc::new(Fetcher { state: Mutex::default(), pool, cache, ranks, metrics });
+        for _ in 0..LANES {
+            let (fetcher, shaper) = (fetcher.clone(), shaper.clone());
+            let builder = coroutine::Builder::new().stack_size(LANE_STACK_SIZE_BYTES / 8);
+            // SAFETY: a lane keeps nothing in thread-local storage across a yield; its stack is measured to be
+            // several times what archiving and compressing the largest record takes.
+            let lane = unsafe { builder.spawn(move || fetcher.run_lane(shaper)) };
+            lane.expect("a worker at its start can make coroutines");
+        }
+        fetcher
+    }
+
+    /// Fetches `key`, or joins a fetch of it that was started under the same token: one started under an older
+    /// token may have read before a write that this reader must see.
+    pub fn fetch(&self, key: Key, token: Token) -> Fetched {
+        let (flight, joined) = self.board(key, token);
+        if joined {
+            self.metrics.count(Counter::CacheJoined);
+        }
+        let (outcome, stored) = flight.wait();
+        Fetched { outcome, joined, stored }
+    }
+
+    fn board(&self, key: Key, token: Token) -> (Arc<Flight>, bool) {
+        let mut state = self.state.lock();
+        if let Some(flight) = state.flights.get(&key).filter(|f| f.token == token) {
+            return (flight.clone(), true);
+        }
+        let born_ns = clock::boottime_ns();
+        let flight = Arc::new(Flight { key, token, born_ns, landing: Mutex::default() });
+        state.flights.insert(key, flight.clone());
+        state.queue.push_back(flight.clone());
+        if let Some(lane) = state.idle.pop() {
+            lane.unpark();
+        }
+        (flight, false)
+    }
+
+    fn run_lane(&self, mut shaper: Shaper) {
+        let blocker = Blocker::current();
+        loop {
+            match self.take_batch(&blocker) {
+                Some(batch) => self.serve(&batch, &mut shaper),
+                None => {
+                    let _ = blocker.park(None);
+                }
+            }
+        }
+    }
+
+    /// The oldest flight and all others of its kind that fit beside it; lists travel alone.
+    fn take_batch(&self, blocker: &Arc<Blocker>) -> Option<Vec<Arc<Flight>>> {
+        let mut state = self.state.lock();
+        let Some(first) = state.queue.pop_front() else {
+            if !state.idle.iter().any(|idle| Arc::ptr_eq(idle, blocker)) {
+                state.idle.push(blocker.clone());
+            }
+            return None;
+        };
+        let kind = first.key.kind;
+        let mut batch = vec![first];
+        if kind != Kind::List {
+            let mut at = 0;
+            while at < state.queue.len() && batch.len() < BATCH_KEYS_MAX {
+                match state.queue[at].key.kind == kind {
+                    true => batch.extend(state.queue.remove(at)),
+                    false => at += 1,
+                }
+            }
+        }
+        Some(batch)
+    }
+
+    fn serve(&self, batch: &[Arc<Flight>], shaper: &mut Shaper) {
+        let ids: Vec<i64> = batch.iter().map(|f| f.key.id).collect();
+        self.pool.count_statement(ids.len());
+        match self.pool.read(|client| self.read_views(client, batch[0].key.kind, &ids)) {
+            Ok(mut views) => {
+                for flight in batch {
+                    let view = views.remove(&flight.key.id).unwrap_or(View::Missing);
+                    self.finish(flight, view, shaper);
+                }
+            }
+            Err(error) => {
+                let error = FetchError::from(&error);
+                batch.iter().for_each(|flight| self.land(flight, Err(error.clone()), false));
+            }
+        }
+    }
+
+    fn read_views(&self, client: &Client, kind: Kind, ids: &[i64]) -> Result<HashMap<i64, View>, Error> {
+        Ok(match kind {
+            Kind::Product => {
+                let found = products::fetch(client, ids)?;
+                found
+                    .into_iter()
+                    .map(|(id, (product, features))| (id, View::Product(product, features)))
+                    .collect()
+            }
+            Kind::Styles => {
+                let found = products::fetch_styles(client, ids)?;
+                found.into_iter().map(|(id, styles)| (id, View::Styles(styles))).collect()
+            }
+            Kind::Related => {
+                let found = products::fetch_related(client, ids)?;
+                found.into_iter().map(|(id, related)| (id, View::Related(related))).collect()
+            }
+            Kind::List => {
+                let (offset, count) = list_of(Key::new(kind, ids[0]));
+                HashMap::from([(ids[0], View::List(self.ranks.list(client, offset, count)?))])
+            }
+        })
+    }
+
+    /// Shapes, archives, publishes, hands out.
+    fn finish(&self, flight: &Flight, view: View, shaper: &mut Shaper) {
+        let Shaped { status, entry } = shaper.shape(flight.key, view);
+        match Record::make(flight.key, flight.token, flight.born_ns, status, &entry) {
+            Ok(record) => {
+                let stored = is_cached(flight.key) && self.cache.fill(&record) == Filled::Published;
+                self.land(flight, Ok(Arc::new(record)), stored);
+            }
+            Err(error) => {
+                log::error!("making a record for {:?}: {error}", flight.key);
+                self.land(flight, Err(FetchError::Failed("the answer could not be shaped".into())), false);
+            }
+        }
+    }
+
+    fn land(&self, flight: &Flight, outcome: Result<Arc<Record>, FetchError>, stored: bool) {
+        {
+            let mut state = self.state.lock();
+            if state.flights.get(&flight.key).is_some_and(|f| std::ptr::eq(&**f, flight)) {
+                state.flights.remove(&flight.key);
+            }
+        }
+        flight.land(outcome, stored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_keys_keep_page_and_count() {
+        for (offset, count) in [(0, 5), (999_995, 5), (7, 0), (123_456_789, 10_000)] {
+            assert_eq!(list_of(list_key(offset, count)), (offset, count));
+        }
+        assert_eq!(list_of(list_key(u64::MAX, i64::MAX)), (OFFSET_MAX, LIST_COUNT_MAX));
+    }
+}

@@ -1,0 +1,104 @@
+//! HTTP joined with cache and database: one file a noun, `route` is the index.
+//! Runs in: worker.
+
+pub mod conditional;
+pub mod fetch;
+pub mod health;
+pub mod params;
+pub mod pictures;
+pub mod problem;
+pub mod products;
+pub mod reply;
+pub mod route;
+pub mod shape;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
+
+use crate::cache::Cache;
+use crate::db::Pool;
+use crate::metrics::{Counter, SlotMetrics};
+use crate::slots::Slots;
+use fetch::Fetcher;
+use reply::Policy;
+
+/// What every handler works with: one per worker.
+pub struct Site {
+    pub cache: Arc<Cache>,
+    pub fetcher: Arc<Fetcher>,
+    pub pool: Arc<Pool>,
+    pub slots: Slots,
+    pub metrics: SlotMetrics,
+    pub policy: Policy,
+    /// Set once the database's schema and identity have been checked; the reason while it has not.
+    pub database_state: parking_lot::Mutex<Result<(), String>>,
+    request_ids: RequestIds,
+}
+
+impl Site {
+    pub fn new(
+        cache: Arc<Cache>,
+        fetcher: Arc<Fetcher>,
+        pool: Arc<Pool>,
+        slots: Slots,
+        metrics: SlotMetrics,
+        policy: Policy,
+        id_seed: u64,
+    ) -> Site {
+        let database_state = parking_lot::Mutex::new(Err("not checked yet".to_string()));
+        let request_ids = RequestIds { base: id_seed, next: AtomicU64::new(0) };
+        Site { cache, fetcher, pool, slots, metrics, policy, database_state, request_ids }
+    }
+}
+
+/// Ids unique to a box: a worker's random base, and a count.
+struct RequestIds {
+    base: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// Sixteen hexadecimal digits.
+    fn next(&self) -> [u8; 16] {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        hex(self.base.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+    }
+}
+
+/// Sixteen lower-case hexadecimal digits.
+pub(crate) fn hex(value: u64) -> [u8; 16] {
+    std::array::from_fn(|n| b"0123456789abcdef"[(value >> (60 - 4 * n)) as usize & 15])
+}
+
+/// Makes a service for each connection.
+pub struct Factory(pub Arc<Site>);
+
+/// Answers the requests of one connection.
+pub struct Service(Arc<Site>);
+
+impl HttpServiceFactory for Factory {
+    type Service = Service;
+
+    fn new_service(&self, _id: usize) -> Service {
+        Service(self.0.clone())
+    }
+}
+
+impl HttpService for Service {
+    fn call(&mut self, req: Request<'_, '_>, rsp: &mut Response<'_>) -> io::Result<()> {
+        let site = &*self.0;
+        site.metrics.count(Counter::Requests);
+        reply::write_request_id(&req, rsp, || site.request_ids.next());
+        route::answer(site, &req, rsp);
+        site.metrics.count(match rsp.status() {
+            200..=299 => Counter::Responses2xx,
+            300..=399 => Counter::Responses3xx,
+            400..=499 => Counter::Responses4xx,
+            _ => Counter::Responses5xx,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Products, their styles and related products, and pages of products: cache first, then the fetcher.
+//! Runs in: worker.
+
+use may_minihttp::{Request, Response};
+
+use crate::api::fetch::{list_key, Fetched};
+use crate::api::params::{self, BadParameter, Id, Page};
+use crate::api::problem::Problem;
+use crate::api::reply::{write_record, Source};
+use crate::api::Site;
+use crate::cache::{Key, Kind, Lookup};
+use crate::limits::LIST_COUNT_MAX;
+use crate::metrics::Counter;
+
+/// `GET /products?page&count`
+pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+    match Page::read(req.query()) {
+        Ok(page) => answer(site, req, rsp, list_key(page.offset(), page.count.min(LIST_COUNT_MAX)), ""),
+        Err(BadParameter::Page) => {
+            Problem::bad_request("bad-page", "page must be a whole number from 1").write(site, req, rsp);
+        }
+        Err(BadParameter::Count) => {
+            Problem::bad_request("bad-count", "count must be a whole number from 0").write(site, req, rsp);
+        }
+    }
+}
+
+/// `GET /products/:id`, `/products/:id/styles`, `/products/:id/related`
+pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, kind: Kind, id: &str) {
+    match params::id(id) {
+        Id::Number(number) => answer(site, req, rsp, Key::new(kind, number), id),
+        Id::OutOfRange => Problem::no_product(id).write(site, req, rsp),
+        Id::NotANumber => Problem::bad_request("bad-id", "a product's id is a number").write(site, req, rsp),
+    }
+}
+
+fn answer(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key, id: &str) {
+    let token = match site.cache.get(key, req.received_at_ns()) {
+        Lookup::Miss(token) => token,
+        Lookup::Hit(hit) if hit.header.status == 404 => {
+            site.metrics.count(Counter::CacheHits);
+            rsp.header("Cache-Status: catwalk; hit");
+            return Problem::no_product(id).write(site, req, rsp);
+        }
+        Lookup::Hit(hit) => {
+            if write_record(site, req, rsp, &Source::Shared(&site.cache, &hit), "hit") {
+                site.metrics.count(Counter::CacheHits);
+                return;
+            }
+            // Recycled between the look and the copy: fetched like a miss.
+            site.cache.token(key)
+        }
+    };
+    site.metrics.count(Counter::CacheMisses);
+    miss(site, req, rsp, key, token, id);
+}
+
+fn miss(
+    site: &Site,
+    req: &Request<'_, '_>,
+    rsp: &mut Response<'_>,
+    key: Key,
+    token: crate::cache::Token,
+    id: &str,
+) {
+    let fetched = site.fetcher.fetch(key, token);
+    let status = fetched.cache_status();
+    match fetched {
+        Fetched { outcome: Ok(record), .. } if record.header().status == 404 => {
+            rsp.header(&format!("Cache-Status: catwalk; {status}"));
+            Problem::no_product(id).write(site, req, rsp);
+        }
+        Fetched { outcome: Ok(record), .. } => {
+            write_record(site, req, rsp, &Source::Private(&record), status);
+        }
+        Fetched { outcome: Err(error), .. } => {
+            rsp.header(&format!("Cache-Status: catwalk; {status}"));
+            Problem::from(&error).write(site, req, rsp);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The header fields that answers share: content, caching, CORS, request id, Cache-Status.
+//! Runs in: worker.
+
+use may_minihttp::{Request, Response};
+
+use crate::api::conditional::{accepts_gzip, none_match_hits, write_etag};
+use crate::api::Site;
+use crate::cache::{Cache, Encoding, Hit, Record, RecordHeader};
+use crate::config::Config;
+
+/// Configured behaviour of answers, made ready once.
+pub struct Policy {
+    /// Lines that every JSON answer of a shopper route carries.
+    json_lines: Vec<u8>,
+    origins: Vec<String>,
+    token: String,
+    pub public_url: String,
+}
+
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, X-Request-Id, Cache-Status, Retry-After";
+
+impl Policy {
+    pub fn new(config: &Config) -> Policy {
+        let seconds = config.http_max_age.as_secs();
+        let caching = if seconds == 0 { "no-cache".to_string() } else { format!("max-age={seconds}") };
+        let mut lines =
+            format!("Content-Type: application/json; charset=utf-8\r\nCache-Control: {caching}\r\n");
+        let open = config.origins.iter().any(|o| o == "*");
+        if open {
+            lines += &format!("Vary: Accept-Encoding\r\nAccess-Control-Allow-Origin: *\r\n{EXPOSED}\r\n");
+        } else {
+            lines += "Vary: Accept-Encoding, Origin\r\n";
+        }
+        Policy {
+            json_lines: lines.into_bytes(),
+            origins: if open { Vec::new() } else { config.origins.clone() },
+            token: config.token.clone(),
+            public_url: config.public_url.clone(),
+        }
+    }
+
+    /// Whether a request may use the shopper routes.
+    pub fn admits(&self, req: &Request<'_, '_>) -> bool {
+        if self.token.is_empty() {
+            return true;
+        }
+        let sent = req.header("authorization").unwrap_or(b"").trim_ascii();
+        let sent = match sent.split_first_chunk::<7>() {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
+            _ => sent,
+        };
+        is_equal(sent, self.token.as_bytes())
+    }
+
+    /// The request's origin, if it is on the list.
+    fn listed<'b>(&self, req: &Request<'_, 'b>) -> Option<&'b str> {
+        let origin = std::str::from_utf8(req.header("origin")?).ok()?;
+        self.origins.iter().any(|o| o == origin).then_some(origin)
+    }
+}
+
+/// Takes the same time wherever the difference lies.
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
+}
+
+/// The request id: the client's own if it is plain, else a fresh one.
+pub fn write_request_id(req: &Request<'_, '_>, rsp: &mut Response<'_>, fresh: impl FnOnce() -> [u8; 16]) {
+    let plain = |id: &&[u8]| {
+        (1..=64).contains(&id.len()) && id.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    };
+    let head = rsp.head_mut();
+    head.extend_from_slice(b"X-Request-Id: ");
+    match req.header("x-request-id").filter(plain) {
+        Some(id) => head.extend_from_slice(id),
+        None => head.extend_from_slice(&fresh()),
+    }
+    head.extend_from_slice(b"\r\n");
+}
+
+/// CORS lines of an answer that doesn't carry the JSON lines.
+pub fn write_cors(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+    if site.policy.origins.is_empty() {
+        rsp.header("Access-Control-Allow-Origin: *").header(EXPOSED);
+        return;
+    }
+    rsp.header("Vary: Origin");
+    write_listed_origin(site, req, rsp);
+}
+
+fn write_listed_origin(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+    if let Some(origin) = site.policy.listed(req) {
+        rsp.header(&format!("Access-Control-Allow-Origin: {origin}"))
+            .header("Access-Control-Allow-Credentials: true")
+            .header(EXPOSED);
+    }
+}
+
+/// OPTIONS, as a preflight or not (Fetch standard, CORS-preflight).
+pub fn write_options(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, allow: &str) {
+    rsp.status_code(204, "No Content").header(&format!("Allow: {allow}"));
+    write_cors(site, req, rsp);
+    rsp.header("Access-Control-Allow-Methods: GET, HEAD, POST, PUT, DELETE, OPTIONS")
+        .header("Access-Control-Allow-Headers: Authorization, Content-Type, If-None-Match, X-Request-Id")
+        .header("Access-Control-Max-Age: 86400");
+}
+
+/// Where an answer's body comes from.
+pub enum Source<'a> {
+    Shared(&'a Cache, &'a Hit),
+    Private(&'a Record),
+}
+
+impl Source<'_> {
+    fn header(&self) -> &RecordHeader {
+        match self {
+            Source::Shared(_, hit) => &hit.header,
+            Source::Private(record) => record.header(),
+        }
+    }
+
+    fn copy_body(&self, encoding: Encoding, out: &mut Vec<u8>) -> bool {
+        match self {
+            Source::Shared(cache, hit) => cache.copy_body(hit, encoding, out),
+            Source::Private(record) => {
+                record.copy_body(encoding, out);
+                true
+            }
+        }
+    }
+}
+
+/// Answers with a record: 304 when the client has it, else its body in the encoding it takes. False, with nothing
+/// written, when the record was recycled meanwhile.
+pub fn write_record(
+    site: &Site,
+    req: &Request<'_, '_>,
+    rsp: &mut Response<'_>,
+    source: &Source<'_>,
+    cache_status: &str,
+) -> bool {
+    let header = source.header();
+    let encoding = header.encoding(accepts_gzip(req.header("accept-encoding")));
+    let unchanged = req.header("if-none-match").is_some_and(|v| none_match_hits(v, header.etag));
+    if unchanged {
+        rsp.status_code(304, "Not Modified");
+    } else if !source.copy_body(encoding, rsp.body_mut()) {
+        return false;
+    }
+    let head = rsp.head_mut();
+    head.extend_from_slice(&site.policy.json_lines);
+    head.extend_from_slice(b"ETag: ");
+    write_etag(head, header.etag, encoding);
+    if encoding == Encoding::Gzip && !unchanged {
+        head.extend_from_slice(b"\r\nContent-Encoding: gzip");
+    }
+    head.extend_from_slice(b"\r\nCache-Status: catwalk; ");
+    head.extend_from_slice(cache_status.as_bytes());
+    head.extend_from_slice(b"\r\n");
+    if !site.policy.origins.is_empty() {
+        write_listed_origin(site, req, rsp);
+    }
+    true
+}

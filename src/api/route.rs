@@ -1,0 +1,157 @@
+//! The table of contents: every path, its methods, its handler.
+//! Runs in: worker.
+
+use may_minihttp::{Request, Response};
+use percent_encoding::percent_decode_str;
+
+use crate::api::problem::Problem;
+use crate::api::{health, pictures, products, reply, Site};
+use crate::cache::Kind;
+
+/// Where a path leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route<'p> {
+    Products,
+    Product(&'p str),
+    Styles(&'p str),
+    Related(&'p str),
+    Picture(&'p str),
+    Healthz,
+    Readyz,
+    Metrics,
+    Nowhere,
+}
+
+/// Methods of every route so far.
+const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// Finds the route of a path, with or without its base (`/api`, `/api/fec2/{campus}`) and trailing slash.
+pub fn find(path: &str) -> Route<'_> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let path = strip_base(path);
+    if let Some(rest) = path.strip_prefix("/products") {
+        return match rest.strip_prefix('/') {
+            None if rest.is_empty() => Route::Products,
+            None => Route::Nowhere,
+            Some(rest) => find_product(rest),
+        };
+    }
+    match path {
+        "/healthz" => Route::Healthz,
+        "/readyz" => Route::Readyz,
+        "/metrics" => Route::Metrics,
+        _ => path
+            .strip_prefix("/pictures/")
+            .filter(|p| !p.contains('/'))
+            .map_or(Route::Nowhere, Route::Picture),
+    }
+}
+
+fn find_product(rest: &str) -> Route<'_> {
+    match rest.split_once('/') {
+        None => Route::Product(rest),
+        Some((id, "styles")) => Route::Styles(id),
+        Some((id, "related")) => Route::Related(id),
+        Some(_) => Route::Nowhere,
+    }
+}
+
+fn strip_base(path: &str) -> &str {
+    let Some(rest) = path.strip_prefix("/api") else { return path };
+    if let Some(campus) = rest.strip_prefix("/fec2/") {
+        return campus.find('/').map_or(path, |at| &campus[at..]);
+    }
+    if rest.starts_with('/') {
+        rest
+    } else {
+        path
+    }
+}
+
+/// Answers one request.
+pub fn answer(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+    let raw = req.path();
+    if raw.contains('%') {
+        return answer_decoded(site, req, rsp, raw);
+    }
+    dispatch(site, req, rsp, find(raw));
+}
+
+/// A path with escapes: decoded once, and refused where what comes out can't be a path of ours.
+fn answer_decoded(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, raw: &str) {
+    match percent_decode_str(raw).decode_utf8() {
+        Ok(path) if !path.contains(|c: char| c.is_control()) => dispatch(site, req, rsp, find(&path)),
+        _ => {
+            Problem::bad_request("bad-path", "the path is not UTF-8 text once decoded").write(site, req, rsp)
+        }
+    }
+}
+
+fn dispatch(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>) {
+    match req.method() {
+        "GET" | "HEAD" => {}
+        "OPTIONS" if route != Route::Nowhere || req.path() == "*" => {
+            return reply::write_options(site, req, rsp, ALLOW)
+        }
+        _ if route == Route::Nowhere => return Problem::no_route().write(site, req, rsp),
+        _ => {
+            rsp.header(&format!("Allow: {ALLOW}"));
+            return Problem::method_not_allowed(ALLOW).write(site, req, rsp);
+        }
+    }
+    if !is_open(route) && !site.policy.admits(req) {
+        rsp.header("WWW-Authenticate: Bearer");
+        return Problem::unauthorized().write(site, req, rsp);
+    }
+    match route {
+        Route::Products => products::list(site, req, rsp),
+        Route::Product(id) => products::show(site, req, rsp, Kind::Product, id),
+        Route::Styles(id) => products::show(site, req, rsp, Kind::Styles, id),
+        Route::Related(id) => products::show(site, req, rsp, Kind::Related, id),
+        Route::Picture(name) => pictures::show(site, req, rsp, name),
+        Route::Healthz => health::alive(rsp),
+        Route::Readyz => health::ready(site, rsp),
+        Route::Metrics => health::metrics(site, rsp),
+        Route::Nowhere => Problem::no_route().write(site, req, rsp),
+    }
+}
+
+/// Routes that no token guards: an `<img>` can't send one, nor can a load balancer's check.
+fn is_open(route: Route<'_>) -> bool {
+    matches!(route, Route::Picture(_) | Route::Healthz | Route::Readyz | Route::Metrics | Route::Nowhere)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn product_routes_with_every_base() {
+        for base in ["", "/api", "/api/fec2/hr-rfp", "/api/fec2/hratx"] {
+            for slash in ["", "/"] {
+                let path = |rest: &str| format!("{base}{rest}{slash}");
+                assert_eq!(find(&path("/products")), Route::Products);
+                assert_eq!(find(&path("/products/1")), Route::Product("1"));
+                assert_eq!(find(&path("/products/1/styles")), Route::Styles("1"));
+                assert_eq!(find(&path("/products/1/related")), Route::Related("1"));
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_leads_nowhere() {
+        for path in [
+            "",
+            "/",
+            "/product",
+            "/productsx",
+            "/products/1/styles/2",
+            "/api",
+            "/api/fec2/x",
+            "/apix/products",
+            "/pictures/a/b",
+        ] {
+            assert_eq!(find(path), Route::Nowhere, "{path}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! From typed fields to the body that goes out: JSON exactly as the old service's clients parse it, and its gzip.
+//! Runs in: worker, on a lane's stack.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use libdeflater::{CompressionLvl, Compressor};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::cache::record::Entry;
+use crate::cache::Key;
+use crate::catalogue::{Feature, Photo, Product, Sku, Style, View};
+use crate::config::Config;
+use crate::limits::GZIP_SIZE_MIN_BYTES;
+
+/// Bodies above this size go out as they are: compressing them would hold up everybody on this core.
+const GZIP_SIZE_MAX_BYTES: usize = 512 * 1024;
+/// Level 1 of libdeflate: three quarters of what the highest level saves, at a tenth of its time.
+const GZIP_LEVEL: i32 = 1;
+
+/// Makes bodies; one a lane.
+pub struct Shaper {
+    campus: String,
+    public_url: String,
+    placeholders: bool,
+    compressor: Compressor,
+}
+
+/// A status and what is archived with it.
+pub struct Shaped {
+    pub status: u16,
+    pub entry: Entry,
+}
+
+impl Clone for Shaper {
+    fn clone(&self) -> Shaper {
+        Shaper {
+            campus: self.campus.clone(),
+            public_url: self.public_url.clone(),
+            placeholders: self.placeholders,
+            compressor: compressor(),
+        }
+    }
+}
+
+fn compressor() -> Compressor {
+    Compressor::new(CompressionLvl::new(GZIP_LEVEL).expect("a level of libdeflate"))
+}
+
+impl Shaper {
+    pub fn new(config: &Config) -> Shaper {
+        Shaper {
+            campus: config.campus.clone(),
+            public_url: config.public_url.clone(),
+            placeholders: config.placeholders,
+            compressor: compressor(),
+        }
+    }
+
+    /// The answer to `key`. Views too large to be kept lose their typed fields: nobody will look at them.
+    pub fn shape(&mut self, key: Key, view: View) -> Shaped {
+        let json = self.json(key, &view);
+        let gzip = self.gzip(&json);
+        let status = if view == View::Missing { 404 } else { 200 };
+        let kept = json.len() < crate::limits::RECORD_SIZE_MAX_BYTES;
+        let view = if kept { view } else { View::List(Vec::new()) };
+        Shaped { status, entry: Entry { view, json, gzip } }
+    }
+
+    fn json(&self, key: Key, view: &View) -> Vec<u8> {
+        let json = match view {
+            View::Missing => return Vec::new(),
+            View::Product(product, features) => serde_json::to_vec(&self.product(product, Some(features))),
+            View::Styles(styles) => serde_json::to_vec(&self.styles(key.id, styles)),
+            View::Related(ids) => serde_json::to_vec(ids),
+            View::List(products) => {
+                let list: Vec<_> = products.iter().map(|p| self.product(p, None)).collect();
+                serde_json::to_vec(&list)
+            }
+        };
+        json.expect("text and numbers serialise")
+    }
+
+    fn product<'a>(&'a self, product: &'a Product, features: Option<&'a [Feature]>) -> ProductJson<'a> {
+        ProductJson {
+            id: product.id,
+            campus: &self.campus,
+            name: &product.name,
+            slogan: &product.slogan,
+            description: &product.description,
+            category: &product.category,
+            default_price: &product.default_price,
+            created_at: iso_time(product.created_at_us),
+            updated_at: iso_time(product.updated_at_us),
+            features: features.map(|f| f.iter().map(FeatureJson::from).collect()),
+        }
+    }
+
+    fn styles<'a>(&'a self, product_id: i64, styles: &'a [Style]) -> StylesJson<'a> {
+        let style = |style: &'a Style| StyleJson {
+            style_id: style.id,
+            name: &style.name,
+            original_price: &style.original_price,
+            sale_price: style.sale_price.as_deref(),
+            default: style.default_style,
+            photos: self.photos(&style.photos),
+            skus: SkusJson { skus: &style.skus, placeholders: self.placeholders },
+        };
+        StylesJson { product_id: product_id.to_string(), results: styles.iter().map(style).collect() }
+    }
+
+    fn photos<'a>(&'a self, photos: &'a [Photo]) -> Vec<PhotoJson<'a>> {
+        if photos.is_empty() && self.placeholders {
+            return vec![PhotoJson { thumbnail_url: None, url: None }];
+        }
+        let absolute = |url: &'a Option<String>| url.as_deref().map(|u| self.absolute(u));
+        let photo =
+            |p: &'a Photo| PhotoJson { thumbnail_url: absolute(&p.thumbnail_url), url: absolute(&p.url) };
+        photos.iter().map(photo).collect()
+    }
+
+    /// Paths of this server become addresses; addresses stay as they are, whatever they look like.
+    fn absolute<'a>(&self, url: &'a str) -> Cow<'a, str> {
+        match url.starts_with('/') {
+            true => Cow::Owned(format!("{}{url}", self.public_url)),
+            false => Cow::Borrowed(url),
+        }
+    }
+
+    /// The gzip of a body, or nothing where it doesn't pay.
+    fn gzip(&mut self, json: &[u8]) -> Vec<u8> {
+        if !(GZIP_SIZE_MIN_BYTES..=GZIP_SIZE_MAX_BYTES).contains(&json.len()) {
+            return Vec::new();
+        }
+        let mut out = vec![0; self.compressor.gzip_compress_bound(json.len())];
+        match self.compressor.gzip_compress(json, &mut out) {
+            Ok(len) if len < json.len() => {
+                out.truncate(len);
+                out
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// ISO 8601 with milliseconds and `Z`; the epoch for times that no calendar holds.
+fn iso_time(us: i64) -> String {
+    // Cut towards the past, as the old service's clocks were.
+    let time = Timestamp::from_millisecond(us.div_euclid(1000)).unwrap_or(Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
+#[derive(Serialize)]
+struct ProductJson<'a> {
+    id: i64,
+    campus: &'a str,
+    name: &'a str,
+    slogan: &'a str,
+    description: &'a str,
+    category: &'a str,
+    default_price: &'a str,
+    created_at: String,
+    updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<Vec<FeatureJson<'a>>>,
+}
+
+#[derive(Serialize)]
+struct FeatureJson<'a> {
+    feature: &'a str,
+    value: Option<&'a str>,
+}
+
+impl<'a> From<&'a Feature> for FeatureJson<'a> {
+    fn from(f: &'a Feature) -> FeatureJson<'a> {
+        FeatureJson { feature: &f.feature, value: f.value.as_deref() }
+    }
+}
+
+#[derive(Serialize)]
+struct StylesJson<'a> {
+    product_id: String,
+    results: Vec<StyleJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct StyleJson<'a> {
+    style_id: i64,
+    name: &'a str,
+    original_price: &'a str,
+    sale_price: Option<&'a str>,
+    #[serde(rename = "default?")]
+    default: bool,
+    photos: Vec<PhotoJson<'a>>,
+    skus: SkusJson<'a>,
+}
+
+#[derive(Serialize)]
+struct PhotoJson<'a> {
+    thumbnail_url: Option<Cow<'a, str>>,
+    url: Option<Cow<'a, str>>,
+}
+
+/// An object keyed by sku id; the literal key `null` where there are none.
+struct SkusJson<'a> {
+    skus: &'a [Sku],
+    placeholders: bool,
+}
+
+#[derive(Serialize)]
+struct SkuJson<'a> {
+    quantity: Option<i64>,
+    size: Option<&'a str>,
+}
+
+impl Serialize for SkusJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.skus.len()))?;
+        if self.skus.is_empty() && self.placeholders {
+            map.serialize_entry("null", &SkuJson { quantity: None, size: None })?;
+        }
+        for sku in self.skus {
+            map.serialize_entry(&sku.id, &SkuJson { quantity: sku.quantity, size: sku.size.as_deref() })?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Kind;
+    use crate::config::Sources;
+
+    fn shaper() -> Shaper {
+        let mut config = Config::new(Sources::default()).unwrap();
+        config.set_address("127.0.0.1:8080".parse().unwrap());
+        Shaper::new(&config)
+    }
+
+    fn text(kind: Kind, view: View) -> String {
+        String::from_utf8(shaper().shape(Key::new(kind, 1), view).entry.json).unwrap()
+    }
+
+    #[test]
+    fn a_product_in_the_wire_format() {
+        let product = Product {
+            id: 1,
+            name: "Camo \"Onesie\"".into(),
+            slogan: "é".into(),
+            description: String::new(),
+            category: "Jackets".into(),
+            default_price: "140.00".into(),
+            created_at_us: 1_614_054_164_728_999,
+            updated_at_us: -1,
+        };
+        let features = vec![Feature { feature: "UV Protection".into(), value: None }];
+        assert_eq!(
+            text(Kind::Product, View::Product(product, features)),
+            "{\"id\":1,\"campus\":\"hr-rfp\",\"name\":\"Camo \\\"Onesie\\\"\",\"slogan\":\"é\",\"description\":\"\",\
+             \"category\":\"Jackets\",\"default_price\":\"140.00\",\"created_at\":\"2021-02-23T04:22:44.728Z\",\
+             \"updated_at\":\"1969-12-31T23:59:59.999Z\",\"features\":[{\"feature\":\"UV Protection\",\"value\":null}]}"
+        );
+    }
+
+    #[test]
+    fn styles_without_photos_and_skus_have_placeholders() {
+        let style = Style {
+            id: 7,
+            name: "Plain".into(),
+            original_price: "10.00".into(),
+            sale_price: None,
+            default_style: true,
+            photos: Vec::new(),
+            skus: Vec::new(),
+        };
+        assert_eq!(
+            text(Kind::Styles, View::Styles(vec![style])),
+            "{\"product_id\":\"1\",\"results\":[{\"style_id\":7,\"name\":\"Plain\",\"original_price\":\"10.00\",\
+             \"sale_price\":null,\"default?\":true,\"photos\":[{\"thumbnail_url\":null,\"url\":null}],\
+             \"skus\":{\"null\":{\"quantity\":null,\"size\":null}}}]}"
+        );
+    }
+
+    #[test]
+    fn only_paths_get_the_public_address() {
+        let shaper = shaper();
+        assert_eq!(shaper.absolute("/pictures/1-1.svg"), "http://127.0.0.1:8080/pictures/1-1.svg");
+        assert_eq!(shaper.absolute("uhttps://x/y"), "uhttps://x/y");
+    }
+
+    #[test]
+    fn large_bodies_have_a_gzip_that_unpacks_to_them() {
+        let shaped = shaper().shape(Key::new(Kind::Related, 1), View::Related((0..1000).collect()));
+        let mut out = vec![0; shaped.entry.json.len()];
+        let len = libdeflater::Decompressor::new().gzip_decompress(&shaped.entry.gzip, &mut out).unwrap();
+        assert_eq!(&out[..len], &shaped.entry.json[..]);
+        assert!(shaper().shape(Key::new(Kind::Related, 1), View::Related(vec![1])).entry.gzip.is_empty());
+    }
+}

@@ -1,0 +1,127 @@
+//! The index: buckets of one cache line, seven items each, changed by compare-and-swap only.
+//! Runs in: worker.
+//!
+//! ```text
+//! item word   63     50 49  48 47      32 31                0
+//!             │ tag 14 │freq 2│ gen 16  │ location 32      │   location in 8-byte units from the data's start
+//! ```
+//! 0 is an empty item: generations start at 1.
+
+use std::sync::atomic::Ordering;
+
+use crate::cache::arena::Arena;
+use crate::cache::record::Key;
+use crate::cache::segment;
+use crate::limits::BUCKET_ITEMS;
+use crate::metrics::{Counter, SlotMetrics};
+
+/// An item word, unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    pub tag: u16,
+    pub generation: u16,
+    /// In 8-byte units from the start of the data.
+    pub location: u32,
+}
+
+const TAG_BITS: u32 = 14;
+
+impl Item {
+    pub fn pack(self) -> u64 {
+        u64::from(self.tag) << 50 | u64::from(self.generation) << 32 | u64::from(self.location)
+    }
+
+    pub fn unpack(word: u64) -> Item {
+        Item { tag: (word >> 50) as u16, generation: (word >> 32) as u16, location: word as u32 }
+    }
+}
+
+/// The 14 bits of a hash that an item carries; the bucket takes the low ones.
+pub fn tag(hash: u64) -> u16 {
+    (hash >> (64 - TAG_BITS)) as u16
+}
+
+/// Items of `hash`'s bucket that carry its tag and point into the arena.
+///
+/// ORDERING: Acquire pairs with the Release of `publish`: who sees an item sees its record's bytes.
+#[inline]
+pub fn matches(arena: &Arena, hash: u64) -> impl Iterator<Item = Item> + '_ {
+    let (at, wanted) = (arena.layout().bucket_at(hash as usize), tag(hash));
+    (1..=BUCKET_ITEMS).filter_map(move |n| {
+        let word = arena.word(at + n * 8).load(Ordering::Acquire);
+        let item = Item::unpack(word);
+        (word != 0 && item.tag == wanted).then_some(item)
+    })
+}
+
+/// Puts `item` into its bucket: over an item of the same key if there is one, else into an empty or dead
+/// place, else over a neighbour.
+///
+/// One compare-and-swap decides; when it is lost the search starts again, a few times.
+pub fn publish(arena: &Arena, hash: u64, key: Key, item: Item, metrics: &SlotMetrics) {
+    let item = Item { tag: tag(hash), ..item };
+    for _ in 0..BUCKET_ITEMS {
+        let (at, seen, displaces) = choose(arena, hash, key, item);
+        // ORDERING: Release pairs with the Acquire of `matches`.
+        let swapped =
+            arena.word(at).compare_exchange(seen, item.pack(), Ordering::Release, Ordering::Relaxed);
+        if swapped.is_ok() {
+            if displaces {
+                metrics.count(Counter::CacheDisplaced);
+            }
+            return;
+        }
+    }
+}
+
+/// The place for a new item: its offset, the word seen there, and whether a live neighbour is lost.
+fn choose(arena: &Arena, hash: u64, key: Key, item: Item) -> (usize, u64, bool) {
+    let bucket = arena.layout().bucket_at(hash as usize);
+    let places = (1..=BUCKET_ITEMS).map(|n| {
+        let at = bucket + n * 8;
+        (at, arena.word(at).load(Ordering::Acquire))
+    });
+    let mut free = None;
+    for (at, word) in places {
+        let present = Item::unpack(word);
+        if word != 0 && present.tag == item.tag && segment::key_of(arena, present) == Some(key) {
+            return (at, word, false);
+        }
+        if word == 0 || !segment::is_current(arena, present) {
+            free.get_or_insert((at, word));
+        }
+    }
+    if let Some((at, word)) = free {
+        return (at, word, false);
+    }
+    // All seven are live: the new location's low bits pick the one to lose.
+    let at = bucket + (1 + item.location as usize / 2 % BUCKET_ITEMS) * 8;
+    (at, arena.word(at).load(Ordering::Acquire), true)
+}
+
+/// Takes `item` out of its bucket if it is still there.
+pub fn clear(arena: &Arena, hash: u64, item: Item) {
+    let bucket = arena.layout().bucket_at(hash as usize);
+    let packed = Item { tag: tag(hash), ..item }.pack();
+    for n in 1..=BUCKET_ITEMS {
+        // Relaxed: an item that goes away publishes nothing.
+        let word = arena.word(bucket + n * 8);
+        if word.load(Ordering::Relaxed) == packed {
+            let _ = word.compare_exchange(packed, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_survive_packing() {
+        for (tag, generation, location) in [(0, 1, 0), (0x3FFF, u16::MAX, u32::MAX), (7, 300, 12345)] {
+            let item = Item { tag, generation, location };
+            assert_eq!(Item::unpack(item.pack()), item);
+            assert_ne!(item.pack(), 0);
+        }
+    }
+}

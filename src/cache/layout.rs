@@ -1,0 +1,162 @@
+//! Where everything lies in the arena: computed once from its size, never stored as pointers.
+//! Runs in: both.
+//!
+//! ```text
+//! 0        ┌──────────────────────────────┐
+//!          │ header page, 4 KiB           │ words below
+//! 4096     ├──────────────────────────────┤
+//!          │ slots × 1 KiB                │ epoch, beat, pid, state, panic text
+//!          ├──────────────────────────────┤
+//!          │ buckets × 64 B               │ fence word + 7 item words
+//!          ├──────────────────────────────┤
+//!          │ segment headers × 64 B       │ state, generation, write offset
+//! 4 KiB ×n ├──────────────────────────────┤
+//!          │ segments × 256 KiB or 1 MiB  │ records, back to back
+//!          └──────────────────────────────┘
+//! ```
+
+use crate::limits::{
+    slots_for, ARENA_HEADER_SIZE_BYTES, ARENA_LARGE_BYTES, BUCKET_ITEMS, BUCKET_LOAD, BUCKET_SIZE_BYTES,
+    CACHE_SIZE_MIN_BYTES, RECORD_HEADER_SIZE_BYTES, RECORD_SIZE_TYPICAL_BYTES, SEGMENT_HEADER_SIZE_BYTES,
+    SEGMENT_SIZE_LARGE_BYTES, SEGMENT_SIZE_SMALL_BYTES, SLOT_SIZE_BYTES,
+};
+
+/// "catwalk" and a zero, little-endian.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"catwalk\0");
+/// Raised whenever the meaning of a byte changes.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// Words of the header page, by byte offset.
+pub mod header {
+    pub const MAGIC: usize = 0;
+    pub const SCHEMA_VERSION: usize = 8;
+    pub const ABI_HASH: usize = 16;
+    pub const SIZE_BYTES: usize = 24;
+    pub const CACHE_SIZE_BYTES: usize = 32;
+    pub const WORKERS: usize = 40;
+    /// Keys are hashed with it: fresh for each arena, so that nobody outside can aim at a bucket.
+    pub const SEED: usize = 48;
+    /// Which database the records are from: system identifier and timeline.
+    pub const SYSTEM_IDENTIFIER: usize = 56;
+    pub const TIMELINE: usize = 64;
+    /// Raised to void everything.
+    pub const EPOCH: usize = 72;
+    /// Time up to which every change is known to be applied.
+    pub const WATERMARK_NS: usize = 80;
+    /// The segment looked at next by whoever needs room.
+    pub const RECYCLE_CURSOR: usize = 88;
+    /// Slots that crash-loop, counted by the master.
+    pub const CRASH_LOOPS: usize = 96;
+}
+
+/// Words of a slot, by byte offset within it.
+pub mod slot {
+    pub const EPOCH: usize = 0;
+    pub const BEAT_NS: usize = 8;
+    pub const PID: usize = 16;
+    pub const STATE: usize = 24;
+    pub const STARTED_NS: usize = 32;
+    pub const PANIC_LEN: usize = 120;
+    pub const PANIC_TEXT: usize = 128;
+}
+
+/// Words of a segment's header, by byte offset within it.
+pub mod segment {
+    pub const STATE: usize = 0;
+    pub const GENERATION: usize = 8;
+    pub const WRITTEN_BYTES: usize = 16;
+}
+
+/// Sizes and offsets, in bytes, of one arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    pub workers: usize,
+    pub slots: usize,
+    pub buckets: usize,
+    pub segments: usize,
+    pub segment_size: usize,
+    pub index_at: usize,
+    pub headers_at: usize,
+    pub data_at: usize,
+    pub size_bytes: usize,
+}
+
+impl Layout {
+    /// The layout of an arena whose cache may take `cache_size_bytes` (0: none) for `workers`.
+    pub fn new(cache_size_bytes: usize, workers: usize) -> Layout {
+        let on = cache_size_bytes >= CACHE_SIZE_MIN_BYTES;
+        let slots = slots_for(workers);
+        let segment_size = if cache_size_bytes >= ARENA_LARGE_BYTES {
+            SEGMENT_SIZE_LARGE_BYTES
+        } else {
+            SEGMENT_SIZE_SMALL_BYTES
+        };
+        let objects = cache_size_bytes / RECORD_SIZE_TYPICAL_BYTES;
+        // One bucket even without a cache: fences are raised all the same.
+        let buckets = if on { (objects / BUCKET_LOAD).next_power_of_two() } else { 1 };
+        let left = cache_size_bytes.saturating_sub(buckets * BUCKET_SIZE_BYTES);
+        let segments = if on { left / (segment_size + SEGMENT_HEADER_SIZE_BYTES) } else { 0 };
+        let index_at = ARENA_HEADER_SIZE_BYTES + slots * SLOT_SIZE_BYTES;
+        let headers_at = index_at + buckets * BUCKET_SIZE_BYTES;
+        let data_at = (headers_at + segments * SEGMENT_HEADER_SIZE_BYTES).next_multiple_of(4096);
+        let size_bytes = data_at + segments * segment_size;
+        Layout { workers, slots, buckets, segments, segment_size, index_at, headers_at, data_at, size_bytes }
+    }
+
+    pub fn slot_at(&self, slot: usize) -> usize {
+        assert!(slot < self.slots, "no such slot");
+        ARENA_HEADER_SIZE_BYTES + slot * SLOT_SIZE_BYTES
+    }
+
+    pub fn bucket_at(&self, bucket: usize) -> usize {
+        self.index_at + (bucket & (self.buckets - 1)) * BUCKET_SIZE_BYTES
+    }
+
+    pub fn segment_header_at(&self, segment: usize) -> usize {
+        debug_assert!(segment < self.segments);
+        self.headers_at + segment * SEGMENT_HEADER_SIZE_BYTES
+    }
+
+    pub fn segment_at(&self, segment: usize) -> usize {
+        debug_assert!(segment < self.segments);
+        self.data_at + segment * self.segment_size
+    }
+}
+
+/// A hash of everything that two binaries must agree on to share an arena: layout constants, word order, the
+/// archive format and the shape of what is archived.
+pub fn abi_hash() -> u64 {
+    let facts = format!(
+        "bucket {BUCKET_SIZE_BYTES} items {BUCKET_ITEMS} slot {SLOT_SIZE_BYTES} record {RECORD_HEADER_SIZE_BYTES} \
+         segment {SEGMENT_HEADER_SIZE_BYTES} load {BUCKET_LOAD}/{RECORD_SIZE_TYPICAL_BYTES} \
+         endian {} pointer {} rkyv 0.8 entry {} schema {}",
+        cfg!(target_endian = "little"),
+        usize::BITS,
+        super::record::archive_shape(),
+        SCHEMA_VERSION,
+    );
+    rapidhash::v3::rapidhash_v3(facts.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_each_other_and_fill_the_size() {
+        for mib in [4, 16, 256, 1024, 6144] {
+            let l = Layout::new(mib << 20, 2);
+            assert!(l.index_at < l.headers_at && l.headers_at < l.data_at && l.data_at < l.size_bytes);
+            assert!(l.data_at.is_multiple_of(4096) && l.buckets.is_power_of_two());
+            assert!(l.segments >= 4, "{mib} MiB");
+            let overhead = l.size_bytes as f64 / (mib << 20) as f64;
+            assert!((0.9..1.01).contains(&overhead), "{mib} MiB takes {overhead} of what was asked");
+        }
+    }
+
+    #[test]
+    fn no_cache_still_has_slots_and_fences() {
+        let l = Layout::new(0, 4);
+        assert_eq!((l.segments, l.buckets, l.slots), (0, 1, 10));
+    }
+}

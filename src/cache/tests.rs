@@ -1,0 +1,2 @@
+//! The cache in one process: publish, void, recycle, off, and a model.
+use super::*;

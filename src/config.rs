@@ -1,0 +1,489 @@
+//! Settings: defaults < TOML file < environment < flags. Every value knows where it is from.
+//! Runs in: both, before anything is forked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::limits::{CACHE_SIZE_MIN_BYTES, WORKERS_MAX};
+use crate::machine::Machine;
+
+/// One setting: its key in the file (dotted) and its variable (`CATWALK_` + key in capitals, dots as `_`).
+pub struct Setting {
+    pub key: &'static str,
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+const fn setting(key: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { key, default, help }
+}
+
+/// Every setting there is.
+pub const SETTINGS: &[Setting] = &[
+    setting("listen", "127.0.0.1:8080", "address and port to serve on; port 0 takes a free one"),
+    setting("public_url", "", "address that clients see, for absolute URLs of generated pictures; empty: http:// and the listen address"),
+    setting("workers", "auto", "worker processes; auto: one a core this process may use"),
+    setting("campus", "hr-rfp", "the campus word of product answers"),
+    setting("log", "info", "error, warn, info, debug or trace"),
+    setting("database.url", "", "postgresql:// address; DATABASE_URL sets it too"),
+    setting("database.connections", "auto", "connections of the whole box; auto: two a worker"),
+    setting("database.timeout", "5s", "longest wait for one answer of the database"),
+    setting("cache.size", "auto", "shared memory for the cache; auto: a quarter of the memory; 0: none"),
+    setting("cache.max_age", "10s", "a change made by others is served after at most this long"),
+    setting("cache.missing_max_age", "1s", "the same for products that do not exist"),
+    setting("http.max_age", "0s", "max-age of product answers for clients and proxies; 0: they revalidate each time"),
+    setting("http.origins", "*", "CORS: * or a list of origins, separated by commas"),
+    setting("http.token", "", "if set, shopper routes need Authorization: Bearer with it, or with it alone"),
+    setting("styles.placeholders", "true", "null photos and skus for a style without, as the old service answered"),
+    setting("shutdown.timeout", "10s", "longest drain before what is left is ended"),
+];
+
+/// Where a value is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File(String),
+    Environment(String),
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => write!(f, "default"),
+            Origin::File(place) => write!(f, "{place}"),
+            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// What is wrong with a setting, and where it was set.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("reading {0}: {1}")]
+    Read(String, std::io::Error),
+    #[error("{0}")]
+    Syntax(String),
+    #[error("{place}: unknown key {key:?}{hint}")]
+    UnknownKey { place: String, key: String, hint: String },
+    #[error("{key} = {value:?} ({origin}): {why}")]
+    Value { key: &'static str, value: String, origin: Origin, why: String },
+}
+
+/// Raw values by key; later sources replace earlier ones.
+#[derive(Debug, Clone)]
+pub struct Sources(BTreeMap<&'static str, (String, Origin)>);
+
+impl Default for Sources {
+    fn default() -> Self {
+        Sources(SETTINGS.iter().map(|s| (s.key, (s.default.to_string(), Origin::Default))).collect())
+    }
+}
+
+impl Sources {
+    /// Defaults, then `file` if there is one, then the environment.
+    pub fn read(file: Option<&Path>) -> Result<Sources, ConfigError> {
+        let mut sources = Sources::default();
+        if let Some(path) = file {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(name.clone(), e))?;
+            sources.read_file(&name, &text)?;
+        }
+        sources.read_environment(std::env::vars())?;
+        Ok(sources)
+    }
+
+    /// Sets a key from a flag that was given.
+    pub fn flag(&mut self, flag: &'static str, key: &'static str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.0.insert(key, (value.to_string(), Origin::Flag(flag)));
+        }
+    }
+
+    fn read_file(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let table = toml::de::DeTable::parse(text).map_err(|e| {
+            let line = e.span().map_or(1, |span| line_of(text, span.start));
+            ConfigError::Syntax(format!("{name}:{line}: {}", e.message()))
+        })?;
+        self.read_table(name, text, "", table.get_ref())
+    }
+
+    fn read_table(
+        &mut self,
+        name: &str,
+        text: &str,
+        prefix: &str,
+        table: &toml::de::DeTable<'_>,
+    ) -> Result<(), ConfigError> {
+        for (key, value) in table {
+            let place = format!("{name}:{}", line_of(text, key.span().start));
+            let full = format!("{prefix}{}", key.get_ref());
+            if let toml::de::DeValue::Table(inner) = value.get_ref() {
+                if SETTINGS.iter().any(|s| s.key.starts_with(&format!("{full}."))) {
+                    self.read_table(name, text, &format!("{full}."), inner)?;
+                    continue;
+                }
+            }
+            let Some(known) = find(&full) else {
+                return Err(ConfigError::UnknownKey { place, hint: hint(&full), key: full });
+            };
+            let value = scalar(value.get_ref()).ok_or_else(|| {
+                ConfigError::Syntax(format!("{place}: {full} takes one value, not a table"))
+            })?;
+            self.0.insert(known, (value, Origin::File(place)));
+        }
+        Ok(())
+    }
+
+    fn read_environment(&mut self, vars: impl Iterator<Item = (String, String)>) -> Result<(), ConfigError> {
+        let mut vars: Vec<_> = vars.collect();
+        // CATWALK_DATABASE_URL is more specific than DATABASE_URL and comes after it.
+        vars.sort_by_key(|(name, _)| name.starts_with("CATWALK_"));
+        for (name, value) in vars {
+            let key = match name.as_str() {
+                "DATABASE_URL" => find("database.url"),
+                "CATWALK_SEED" | "CATWALK_LOG_STYLE" => None,
+                _ => match name.strip_prefix("CATWALK_") {
+                    Some(rest) => {
+                        let found = SETTINGS.iter().find(|s| variable(s.key) == rest).map(|s| s.key);
+                        let place = "environment".to_string();
+                        let unknown =
+                            || ConfigError::UnknownKey { place, hint: String::new(), key: name.clone() };
+                        Some(found.ok_or_else(unknown)?)
+                    }
+                    None => None,
+                },
+            };
+            if let Some(key) = key {
+                self.0.insert(key, (value, Origin::Environment(name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn parse<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        let (value, origin) = &self.0[key];
+        read(value).map_err(|why| ConfigError::Value {
+            key,
+            value: value.clone(),
+            origin: origin.clone(),
+            why,
+        })
+    }
+}
+
+/// `http.max_age` → `HTTP_MAX_AGE`.
+fn variable(key: &str) -> String {
+    key.replace('.', "_").to_uppercase()
+}
+
+fn find(key: &str) -> Option<&'static str> {
+    SETTINGS.iter().map(|s| s.key).find(|k| *k == key)
+}
+
+/// The known key that shares the most with an unknown one.
+fn hint(unknown: &str) -> String {
+    let last = unknown.rsplit('.').next().unwrap_or(unknown);
+    let near = SETTINGS.iter().find(|s| s.key.ends_with(last) || s.key.starts_with(unknown));
+    near.map_or_else(
+        || "; `catwalk config` lists all".to_string(),
+        |s| format!("; did you mean {:?}?", s.key),
+    )
+}
+
+fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
+    use toml::de::DeValue;
+    match value {
+        DeValue::String(s) => Some(s.to_string()),
+        DeValue::Integer(i) => Some(i.to_string()),
+        DeValue::Float(f) => Some(f.to_string()),
+        DeValue::Boolean(b) => Some(b.to_string()),
+        DeValue::Array(items) => {
+            let texts: Option<Vec<String>> = items.iter().map(|i| scalar(i.get_ref())).collect();
+            texts.map(|t| t.join(","))
+        }
+        _ => None,
+    }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at.min(text.len())].matches('\n').count() + 1
+}
+
+/// The effective settings, typed and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub public_url: String,
+    pub campus: String,
+    pub log: log::LevelFilter,
+    pub database_url: String,
+    pub database_timeout: Duration,
+    pub cache_max_age: Duration,
+    pub cache_missing_max_age: Duration,
+    pub http_max_age: Duration,
+    pub origins: Vec<String>,
+    pub token: String,
+    pub placeholders: bool,
+    pub shutdown_timeout: Duration,
+    workers: Option<usize>,
+    connections: Option<usize>,
+    cache_size: Option<usize>,
+    machine: Machine,
+    sources: Sources,
+}
+
+impl Config {
+    /// Checks every value of `sources`.
+    ///
+    /// # Errors
+    /// The first value that doesn't fit, with where it was set.
+    pub fn new(sources: Sources) -> Result<Config, ConfigError> {
+        let s = &sources;
+        let text = |key| s.parse(key, |v| Ok(v.to_string()));
+        Ok(Config {
+            listen: s.parse("listen", |v| {
+                v.parse().map_err(|_| "expected ADDRESS:PORT, as in 127.0.0.1:8080".into())
+            })?,
+            public_url: s.parse("public_url", parse_public_url)?,
+            campus: text("campus")?,
+            log: s.parse("log", |v| {
+                v.parse().map_err(|_| "expected error, warn, info, debug or trace".into())
+            })?,
+            database_url: text("database.url")?,
+            database_timeout: s.parse("database.timeout", parse_duration)?,
+            cache_max_age: s.parse("cache.max_age", parse_duration)?,
+            cache_missing_max_age: s.parse("cache.missing_max_age", parse_duration)?,
+            http_max_age: s.parse("http.max_age", parse_duration)?,
+            origins: s.parse("http.origins", |v| Ok(parse_list(v)))?,
+            token: text("http.token")?,
+            placeholders: s
+                .parse("styles.placeholders", |v| v.parse().map_err(|_| "expected true or false".into()))?,
+            shutdown_timeout: s.parse("shutdown.timeout", parse_duration)?,
+            workers: s.parse("workers", |v| parse_auto(v, |v| parse_count(v, WORKERS_MAX)))?,
+            connections: s.parse("database.connections", |v| parse_auto(v, |v| parse_count(v, 10_000)))?,
+            cache_size: s.parse("cache.size", |v| parse_auto(v, parse_cache_size))?,
+            machine: Machine::detect(),
+            sources: sources.clone(),
+        })
+    }
+
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Worker processes to run.
+    pub fn workers(&self) -> usize {
+        self.workers.unwrap_or(self.machine.cores).clamp(1, WORKERS_MAX)
+    }
+
+    /// Connections to the database for each worker, of the box's one budget.
+    pub fn connections_per_worker(&self) -> usize {
+        self.connections.map_or(2, |total| (total / self.workers()).max(1))
+    }
+
+    /// Bytes of shared memory for the cache; 0: none.
+    pub fn cache_size_bytes(&self) -> usize {
+        let quarter = usize::try_from(self.machine.memory_bytes / 4).unwrap_or(usize::MAX);
+        self.cache_size.unwrap_or(quarter.max(CACHE_SIZE_MIN_BYTES))
+    }
+
+    /// An automatic cache takes at most `limit_bytes`.
+    pub fn limit_cache(&mut self, limit_bytes: usize) {
+        if self.cache_size.is_none() {
+            self.cache_size = Some(self.cache_size_bytes().min(limit_bytes));
+        }
+    }
+
+    /// The address in use, once it is known (port 0 was asked for, or no public address given).
+    pub fn set_address(&mut self, address: SocketAddr) {
+        self.listen = address;
+        if self.public_url.is_empty() {
+            self.public_url = format!("http://{address}");
+        }
+    }
+
+    /// Every setting with its effective value and origin.
+    pub fn describe(&self) -> String {
+        let mut out = String::new();
+        for setting in SETTINGS {
+            let (value, origin) = &self.sources.0[setting.key];
+            let secret = setting.key == "http.token" && !value.is_empty();
+            let value = match setting.key {
+                "workers" if value == "auto" => format!("auto ({})", self.workers()),
+                "database.connections" if value == "auto" => {
+                    format!("auto ({})", self.connections_per_worker() * self.workers())
+                }
+                "cache.size" if value == "auto" => format!("auto ({}MiB)", self.cache_size_bytes() >> 20),
+                "database.url" => hide_password(value),
+                _ if secret => "(hidden)".to_string(),
+                _ => value.clone(),
+            };
+            out +=
+                &format!("{:<22} {:<34} # {origin}; {}\n", setting.key, format!("{value:?}"), setting.help);
+        }
+        out
+    }
+}
+
+fn hide_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 < at => match url[scheme + 3..at].find(':') {
+            Some(colon) => format!("{}:…{}", &url[..scheme + 3 + colon], &url[at..]),
+            None => url.to_string(),
+        },
+        _ => url.to_string(),
+    }
+}
+
+fn parse_public_url(text: &str) -> Result<String, String> {
+    if !text.is_empty() && !text.starts_with("http://") && !text.starts_with("https://") {
+        return Err("expected an http:// or https:// address".into());
+    }
+    Ok(text.trim_end_matches('/').to_string())
+}
+
+fn parse_list(text: &str) -> Vec<String> {
+    text.split(',').map(|s| s.trim().to_string()).filter(|s| !s.is_empty()).collect()
+}
+
+fn parse_auto<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    read(text).map(Some)
+}
+
+fn parse_count(text: &str, max: usize) -> Result<usize, String> {
+    let bad = || format!("expected auto or a number from 1 to {max}");
+    let n: usize = text.parse().map_err(|_| bad())?;
+    if (1..=max).contains(&n) {
+        Ok(n)
+    } else {
+        Err(bad())
+    }
+}
+
+fn parse_cache_size(text: &str) -> Result<usize, String> {
+    let size = parse_size(text)?;
+    if size != 0 && size < CACHE_SIZE_MIN_BYTES {
+        return Err(format!("the smallest cache is {}MiB; 0 turns it off", CACHE_SIZE_MIN_BYTES >> 20));
+    }
+    Ok(size)
+}
+
+/// `250ms`, `5s`, `2min`, `1h`. A bare number has no unit and is refused, but for 0.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let bad = || "expected a duration with its unit, as in 250ms, 5s, 2min or 1h".to_string();
+    let n: u64 = number.parse().map_err(|_| bad())?;
+    let ms = match unit {
+        "ms" => n,
+        "s" => n.saturating_mul(1000),
+        "min" => n.saturating_mul(60_000),
+        "h" => n.saturating_mul(3_600_000),
+        "" if n == 0 => 0,
+        _ => return Err(bad()),
+    };
+    Ok(Duration::from_millis(ms))
+}
+
+/// `512MiB`, `2GiB`, `64KiB`; MB and GB are powers of ten. A bare number is refused, but for 0.
+pub fn parse_size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_unit(text);
+    let bad = || "expected a size with its unit, as in 512MiB or 2GiB".to_string();
+    let n: usize = number.parse().map_err(|_| bad())?;
+    let factor = match unit {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "" if n == 0 => 0,
+        _ => return Err(bad()),
+    };
+    n.checked_mul(factor).ok_or_else(bad)
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..at], text[at..].trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(text: &str) -> Result<Config, ConfigError> {
+        let mut sources = Sources::default();
+        sources.read_file("catwalk.toml", text)?;
+        Config::new(sources)
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let config = Config::new(Sources::default()).unwrap();
+        assert_eq!(config.listen.port(), 8080);
+        assert!(config.workers() >= 1 && config.cache_size_bytes() >= CACHE_SIZE_MIN_BYTES);
+    }
+
+    #[test]
+    fn later_sources_win_and_say_so() {
+        let mut sources = Sources::default();
+        sources
+            .read_file("catwalk.toml", "campus = \"sea\"\n[cache]\nsize = \"64MiB\"\nmax_age = \"2s\"")
+            .unwrap();
+        let vars = [
+            ("CATWALK_CACHE_SIZE", "32MiB"),
+            ("DATABASE_URL", "postgresql:///a"),
+            ("CATWALK_DATABASE_URL", "postgresql:///b"),
+            ("HOME", "/"),
+        ];
+        sources.read_environment(vars.iter().map(|(k, v)| (k.to_string(), v.to_string()))).unwrap();
+        sources.flag("--cache-size", "cache.size", Some("16MiB"));
+        let config = Config::new(sources).unwrap();
+        assert_eq!((config.cache_size_bytes(), config.cache_max_age), (16 << 20, Duration::from_secs(2)));
+        assert_eq!(config.database_url, "postgresql:///b");
+        let text = config.describe();
+        assert!(text.contains("flag --cache-size") && text.contains("catwalk.toml:4"), "{text}");
+    }
+
+    #[test]
+    fn unknown_keys_name_file_and_line() {
+        let error = from_file("campus = \"x\"\n\n[cache]\nsizes = 3\n").unwrap_err().to_string();
+        assert!(error.starts_with("catwalk.toml:4: unknown key \"cache.sizes\""), "{error}");
+        let error = from_file("[database]\nurl = 1\n[cash]\nsize = \"1MiB\"").unwrap_err().to_string();
+        assert!(error.starts_with("catwalk.toml:3: unknown key \"cash\""), "{error}");
+        let error = from_file("a = \n").unwrap_err().to_string();
+        assert!(error.starts_with("catwalk.toml:1: "), "{error}");
+    }
+
+    #[test]
+    fn values_without_units_are_refused_with_their_place() {
+        let error = from_file("[cache]\nsize = 512").unwrap_err().to_string();
+        assert!(error.contains("catwalk.toml:2") && error.contains("512MiB"), "{error}");
+        for bad in ["5", "5 parsecs", "", "-1s", "1.5s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_size("2 GiB"), Ok(2 << 30));
+        assert_eq!(parse_size("99999999999999999999GiB").is_err(), true);
+        assert!(from_file("[cache]\nsize = \"1KiB\"").is_err());
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(hide_password("postgres://a:secret@h/d"), "postgres://a:…@h/d");
+        assert_eq!(hide_password("postgresql:///d?host=/x"), "postgresql:///d?host=/x");
+    }
+}

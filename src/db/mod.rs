@@ -1,0 +1,42 @@
+//! PostgreSQL: statements, connections, migrations. Knows rows, not HTTP and not the cache.
+//! Runs in: worker | offline.
+
+pub mod decimal;
+pub mod migrate;
+pub mod pool;
+pub mod products;
+pub mod ranks;
+pub mod statements;
+
+pub use pool::Pool;
+
+use may_postgres::{Config, Error};
+
+/// Reads the address of the configuration.
+///
+/// # Errors
+/// [`Error::Config`] when it is empty or unreadable.
+pub fn address(url: &str, application_name: &str) -> Result<Config, Error> {
+    if url.is_empty() {
+        let why = "none is set; set database.url in the configuration, DATABASE_URL, or --database-url";
+        return Err(Error::Config(why.into()));
+    }
+    let mut config: Config = url.parse()?;
+    config.application_name = application_name.into();
+    Ok(config)
+}
+
+/// System identifier and timeline of the database that a client speaks to.
+pub fn identity(client: &may_postgres::Client) -> Result<(u64, u64), Error> {
+    let statement = client.prepare_cached(statements::DATABASE_IDENTITY)?;
+    let row = client.query_one(&statement, &[])?;
+    Ok((row.try_get::<i64>(0)? as u64, row.try_get::<i64>(1)? as u64))
+}
+
+/// Connects for a command: one connection of its own, no deadline for its statements.
+pub fn connect(url: &str) -> anyhow::Result<may_postgres::Client> {
+    may::config().set_worker_pin(false);
+    may::config().set_workers(1).set_stack_size(crate::limits::COROUTINE_STACK_SIZE_BYTES / 8);
+    let config = address(url, "catwalk")?;
+    may_postgres::connect(&config).map_err(|e| anyhow::anyhow!("{}: {e}", config.display()))
+}

@@ -1,0 +1,127 @@
+//! A worker's few connections, each shared by many coroutines. Connecting happens on a thread of its own.
+//! Runs in: worker.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use may::sync::Blocker;
+use may_postgres::{Client, Config, Error, Reconnect};
+use parking_lot::Mutex;
+
+use crate::limits::DATABASE_WAIT_MAX;
+use crate::metrics::{Counter, SlotMetrics};
+
+/// How often the keeper looks after healthy connections, and after missing ones.
+const KEEP_PERIOD: Duration = Duration::from_millis(250);
+const KEEP_PERIOD_MISSING: Duration = Duration::from_millis(10);
+
+/// The connections, and who waits for one.
+pub struct Pool {
+    connections: Vec<Reconnect>,
+    next: AtomicUsize,
+    waiting: Mutex<Vec<Arc<Blocker>>>,
+    keeper: OnceLock<Thread>,
+    metrics: SlotMetrics,
+}
+
+impl Pool {
+    /// `count` places, filled by a keeper thread from now on.
+    pub fn start(config: Config, count: usize, metrics: SlotMetrics) -> Arc<Pool> {
+        let pool = Arc::new(Pool {
+            connections: (0..count).map(|_| Reconnect::new(config.clone())).collect(),
+            next: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+            keeper: OnceLock::new(),
+            metrics,
+        });
+        let kept = pool.clone();
+        let keeper = thread::Builder::new().name("db-keeper".into()).spawn(move || kept.keep());
+        let keeper = keeper.expect("a worker at its start can make a thread");
+        let _ = pool.keeper.set(keeper.thread().clone());
+        pool
+    }
+
+    /// Connects what is missing, ticks what is there, wakes who waits; for the life of the process.
+    fn keep(&self) {
+        loop {
+            let connected = self.connections.iter().filter(|c| c.maintain()).count();
+            self.connections.iter().filter_map(|c| c.client().ok()).for_each(|client| client.tick());
+            // Whoever waits looks for itself: at a connection, or at its deadline.
+            let waiting = std::mem::take(&mut *self.waiting.lock());
+            waiting.iter().for_each(|waiter| waiter.unpark());
+            let all = connected == self.connections.len();
+            thread::park_timeout(if all { KEEP_PERIOD } else { KEEP_PERIOD_MISSING });
+        }
+    }
+
+    /// A live connection, in turn; waits for one, but not longer than `DATABASE_WAIT_MAX`.
+    ///
+    /// # Errors
+    /// Why the last attempt to connect failed.
+    pub fn client(&self) -> Result<Client, Error> {
+        let mut deadline = None;
+        loop {
+            let last = match self.try_client() {
+                Ok(client) => return Ok(client),
+                Err(e) => e,
+            };
+            let now = Instant::now();
+            if now >= *deadline.get_or_insert(now + DATABASE_WAIT_MAX) {
+                return Err(last);
+            }
+            self.metrics.count(Counter::DatabaseWaits);
+            let waiter = Blocker::current();
+            self.waiting.lock().push(waiter.clone());
+            if let Some(keeper) = self.keeper.get() {
+                keeper.unpark();
+            }
+            // Woken by the keeper; no timer, whose thread would run this coroutine.
+            let _ = waiter.park(None);
+        }
+    }
+
+    /// A live connection if there is one now.
+    pub fn try_client(&self) -> Result<Client, Error> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut last = Error::Connect("no connection is configured".into());
+        for n in 0..self.connections.len() {
+            match self.connections[(start + n) % self.connections.len()].client() {
+                Ok(client) => return Ok(client),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    /// Runs a read, once more on another connection when the first one is lost under it.
+    pub fn read<T>(&self, work: impl Fn(&Client) -> Result<T, Error>) -> Result<T, Error> {
+        let mut lost = None;
+        for _ in 0..self.connections.len() + 2 {
+            match work(&self.client()?) {
+                Err(e @ (Error::Closed(_) | Error::Connect(_))) => lost = Some(e),
+                Err(e) if e.code().is_some_and(|code| code.starts_with("57P")) => lost = Some(e),
+                Err(e) => {
+                    self.metrics.count(Counter::DatabaseErrors);
+                    return Err(e);
+                }
+                Ok(value) => return Ok(value),
+            }
+        }
+        self.metrics.count(Counter::DatabaseErrors);
+        Err(lost.unwrap_or(Error::Timeout))
+    }
+
+    /// Counts a statement that fetches `keys` keys.
+    pub fn count_statement(&self, keys: usize) {
+        self.metrics.count(Counter::DatabaseStatements);
+        self.metrics.add(Counter::DatabaseKeys, keys as u64);
+    }
+
+    /// Connections live now, and places.
+    pub fn occupancy(&self) -> (usize, usize) {
+        let live = self.connections.iter().filter(|c| c.client().is_ok()).count();
+        (live, self.connections.len())
+    }
+}

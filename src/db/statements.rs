@@ -1,0 +1,9 @@
+//! Every statement, by the name of its file in `sql/queries/`.
+//! Runs in: worker | offline.
+
+pub const DATABASE_IDENTITY: &str = include_str!("../../sql/queries/database_identity.sql");
+pub const PRODUCTS_FETCH: &str = include_str!("../../sql/queries/products_fetch.sql");
+pub const PRODUCTS_LIST: &str = include_str!("../../sql/queries/products_list.sql");
+pub const PRODUCTS_RANKS: &str = include_str!("../../sql/queries/products_ranks.sql");
+pub const RELATED_FETCH: &str = include_str!("../../sql/queries/related_fetch.sql");
+pub const STYLES_FETCH: &str = include_str!("../../sql/queries/styles_fetch.sql");

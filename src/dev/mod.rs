@@ -1,0 +1,151 @@
+//! `catwalk dev`: a private PostgreSQL, filled, served. Nothing to set up, nothing left running.
+//! Runs in: master (the process one starts becomes it); filling runs in a child.
+
+pub mod cluster;
+pub mod place;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{bail, Context, Result};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+
+use crate::cli;
+use crate::config::{Config, Sources};
+use crate::etl;
+use crate::heritage;
+use crate::limits::DEV_CACHE_SIZE_MAX_BYTES;
+use crate::master::{self, companion::Companion, events::Events};
+use crate::os::fork::{self, Ending};
+use cluster::Cluster;
+use place::Place;
+
+/// Products of the demonstration catalogue.
+const PRODUCTS: u64 = 10_000;
+const SEED: u64 = 42;
+/// Longest fill before it is taken for stuck: none, it shows progress.
+const FILL_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Runs until stopped. Returns the exit status.
+pub fn run(args: &cli::Dev) -> Result<i32> {
+    let mut sources = Sources::read(args.config.as_deref())?;
+    sources.flag("--listen", "listen", args.listen);
+    sources.flag("--workers", "workers", args.workers.as_deref());
+    sources.flag("--cache-size", "cache.size", args.cache_size.as_deref());
+    let mut events = Events::open().context("blocking signals")?;
+    std::fs::create_dir_all(&args.dir).with_context(|| format!("making {}", args.dir.display()))?;
+    let dir = args.dir.canonicalize().with_context(|| format!("finding {}", args.dir.display()))?;
+    let _lock = lock(&dir)?;
+    let place = Place::choose(&dir)?;
+    sources.flag("dev's own cluster", "database.url", Some(place.database_url()));
+    let mut config = Config::new(sources)?;
+    config.limit_cache(DEV_CACHE_SIZE_MAX_BYTES);
+    crate::start_log(config.log);
+    // A taken port is told before minutes are spent on filling.
+    drop(heritage::listen(config.listen, 1)?);
+    let cluster = Cluster::open(place, &mut events)?;
+    std::fs::write(dir.join("database.url"), format!("{}\n", config.database_url))?;
+    let postgres = cluster.start(&mut events)?;
+    let companion = companion(cluster, postgres);
+    if let Err(e) = fill(args, &config, &mut events) {
+        companion.stop(&mut events);
+        return Err(e);
+    }
+    let heritage = match heritage::create(config) {
+        Ok(heritage) => heritage,
+        Err(e) => {
+            companion.stop(&mut events);
+            return Err(e);
+        }
+    };
+    let url = format!("http://{}", heritage.address);
+    std::fs::write(dir.join("server.url"), format!("{url}\n"))?;
+    let announce = announce(&url, &dir);
+    Ok(master::run(heritage, events, Some(companion), announce))
+}
+
+/// One `dev` a directory. The lock goes with the process, whatever ends it.
+fn lock(dir: &Path) -> Result<Flock<File>> {
+    let path = dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
+        anyhow::anyhow!(
+            "another `catwalk dev` runs on {}; stop it, or take another directory with --dir",
+            dir.display()
+        )
+    })
+}
+
+fn companion(cluster: Cluster, pid: nix::unistd::Pid) -> Companion {
+    // PostgreSQL's fast and immediate shutdown.
+    Companion::new("the private PostgreSQL", pid, Signal::SIGINT, Signal::SIGQUIT, move || cluster.spawn())
+}
+
+/// Migrates and fills, in a child: this process must stay single-threaded.
+fn fill(args: &cli::Dev, config: &Config, events: &mut Events) -> Result<()> {
+    let (url, archive) = (config.database_url.clone(), args.load.clone());
+    let products = args.products.unwrap_or(PRODUCTS);
+    let parent = fork::own_pid();
+    let child = fork::fork(|| {
+        let done = crate::os::signal::reset_for_exec()
+            .and_then(|()| fork::die_with_parent(parent, Signal::SIGKILL))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| fill_in_child(&url, archive, products));
+        match done {
+            Ok(status) => status,
+            Err(e) => {
+                eprintln!("catwalk dev: {e:#}");
+                1
+            }
+        }
+    })?;
+    match events.wait_for(child, FILL_MAX) {
+        Some(Ending::Exit(0)) => Ok(()),
+        // Some lines were rejected, and reported: what was loaded is served.
+        Some(Ending::Exit(etl::EXIT_REJECTS)) => Ok(()),
+        Some(ending) => bail!("filling the database {ending}"),
+        None => {
+            fork::signal(child, Signal::SIGKILL);
+            events.wait_for(child, Duration::from_secs(5));
+            bail!("stopped while filling the database; the next run starts the fill over")
+        }
+    }
+}
+
+fn fill_in_child(url: &str, archive: Option<PathBuf>, products: u64) -> Result<i32> {
+    make_database(url)?;
+    let client = crate::db::connect(url)?;
+    crate::db::migrate::migrate(&client)?;
+    if etl::load::has_products(&client)? {
+        return Ok(0);
+    }
+    match archive {
+        Some(dir) => {
+            let rejects = dir.clone();
+            etl::load::run(&client, &etl::load::Options { dir, rejects, replace: false })
+        }
+        None => etl::seed::run(&client, products, SEED).map(|()| 0),
+    }
+}
+
+/// A fresh cluster has only the database `postgres`.
+fn make_database(url: &str) -> Result<()> {
+    let maintenance = crate::db::connect(&url.replacen(place::DATABASE, "postgres", 1))?;
+    let found =
+        maintenance.query_text("select 1 from pg_database where datname = $1", &[&place::DATABASE])?;
+    if found.is_empty() {
+        maintenance.batch_execute(&format!("create database {}", place::DATABASE))?;
+    }
+    Ok(())
+}
+
+fn announce(url: &str, dir: &Path) -> String {
+    format!(
+        "\ncatwalk serves {url}\n\n  try   curl {url}/products\n        curl {url}/products/1\n        \
+         curl {url}/products/1/styles\n        curl {url}/products/1/related\n        {url}/readyz  {url}/metrics\n  \
+         psql  psql \"$(cat '{}')\"\n\nCtrl-C stops everything.",
+        dir.join("database.url").display()
+    )
+}

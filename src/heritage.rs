@@ -1,0 +1,89 @@
+//! What crosses fork(2), and nothing else: shared memory, listeners, configuration.
+//! Runs in: master (create), worker (receive).
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::cache::layout::Layout;
+use crate::cache::Arena;
+use crate::config::Config;
+use crate::metrics::MetricsPage;
+use crate::os::mmap::SharedMemory;
+use crate::os::{clock, fork, socket};
+use crate::slots::Slots;
+
+/// Everything a worker is born with.
+pub struct Heritage {
+    pub config: Config,
+    pub arena: Arc<Arena>,
+    pub slots: Slots,
+    pub metrics: MetricsPage,
+    /// One listener a worker, all on the same address, all owned by the master: a worker's death closes none.
+    pub listeners: Vec<TcpListener>,
+    pub address: SocketAddr,
+    pub workers: usize,
+    /// CPUs to pin workers to, in turn.
+    pub cpus: Vec<usize>,
+}
+
+/// Makes the listeners and the shared memory. Nothing here reads a record or starts a thread.
+///
+/// # Errors
+/// A taken port or too little memory, with what to do about it.
+pub fn create(mut config: Config) -> Result<Heritage> {
+    let workers = config.workers();
+    let listeners = listen(config.listen, workers)?;
+    let address = listeners[0].local_addr().context("asking for the listener's address")?;
+    config.set_address(address);
+    let cache_size_bytes = config.cache_size_bytes();
+    let layout = Layout::new(cache_size_bytes, workers);
+    let memory = SharedMemory::create("catwalk-arena", layout.size_bytes).with_context(|| {
+        let mib = layout.size_bytes >> 20;
+        format!("allocating {mib} MiB of shared memory for the cache; set cache.size to less")
+    })?;
+    let memory = Arc::new(memory);
+    let arena = Arena::format(memory.clone(), cache_size_bytes, workers, seed());
+    let metrics = MetricsPage::create(layout.slots).context("allocating the metrics page")?;
+    Ok(Heritage {
+        slots: Slots::new(memory, layout),
+        arena: Arc::new(arena),
+        metrics,
+        listeners,
+        address,
+        workers,
+        cpus: config.machine().cpus.clone(),
+        config,
+    })
+}
+
+/// Opens `workers` listeners on `address`.
+///
+/// # Errors
+/// Why the address can't be had, and what to do.
+pub fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>> {
+    let refused = |e: nix::Error| match e {
+        nix::Error::EADDRINUSE => anyhow::anyhow!(
+            "{address} is taken by another program; stop it (`ss -ltnp 'sport = :{}'` names it), or listen \
+             elsewhere with --listen {}:{}",
+            address.port(),
+            address.ip(),
+            address.port().wrapping_add(1).max(1024)
+        ),
+        nix::Error::EACCES => {
+            anyhow::anyhow!("{address} needs a right this user lacks; choose a port from 1024 up")
+        }
+        e => anyhow::anyhow!("listening on {address}: {e}"),
+    };
+    socket::listen_shared(address, workers, may_minihttp::limits::BACKLOG).map_err(refused)
+}
+
+/// Not guessable from outside: keys are hashed with it.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write_u64(clock::boottime_ns());
+    hasher.write_i32(fork::own_pid().as_raw());
+    hasher.finish()
+}

@@ -1,0 +1,86 @@
+//! Every bound and size of the server, with its unit, related to its neighbours at compile time.
+//! Runs in: both. The HTTP connection's own bounds are in `may_minihttp::limits`.
+
+use std::time::Duration;
+
+/// Workers at most; beyond it more cores no longer help one PostgreSQL.
+pub const WORKERS_MAX: usize = 128;
+/// Slots for `workers`: each may have a draining predecessor, and two are spare for an upgrade.
+pub const fn slots_for(workers: usize) -> usize {
+    2 * workers + 2
+}
+/// Slots at most.
+pub const SLOTS_MAX: usize = slots_for(WORKERS_MAX);
+
+/// One slot's words and its panic text, in the arena.
+pub const SLOT_SIZE_BYTES: usize = 1024;
+/// Panic text kept of a dead worker.
+pub const PANIC_TEXT_MAX_BYTES: usize = SLOT_SIZE_BYTES - 128;
+
+/// Header page of the arena.
+pub const ARENA_HEADER_SIZE_BYTES: usize = 4096;
+/// Index bucket: one cache line.
+pub const BUCKET_SIZE_BYTES: usize = 64;
+/// Items of a bucket beside its fence word.
+pub const BUCKET_ITEMS: usize = BUCKET_SIZE_BYTES / 8 - 1;
+/// Objects per bucket that the index is sized for.
+pub const BUCKET_LOAD: usize = 4;
+/// Size of an object (record) assumed when the index is sized.
+pub const RECORD_SIZE_TYPICAL_BYTES: usize = 1024;
+/// Segment of the arena below and from [`ARENA_LARGE_BYTES`].
+pub const SEGMENT_SIZE_SMALL_BYTES: usize = 256 * 1024;
+pub const SEGMENT_SIZE_LARGE_BYTES: usize = 1024 * 1024;
+pub const ARENA_LARGE_BYTES: usize = 1024 * 1024 * 1024;
+/// Header words of a segment: one cache line.
+pub const SEGMENT_HEADER_SIZE_BYTES: usize = 64;
+/// Largest record; larger answers go out uncached.
+pub const RECORD_SIZE_MAX_BYTES: usize = 64 * 1024;
+/// Fixed header in front of each record's archive.
+pub const RECORD_HEADER_SIZE_BYTES: usize = 64;
+/// Smallest arena that holds a cache at all: two segments a worker and room to recycle.
+pub const CACHE_SIZE_MIN_BYTES: usize = 4 * 1024 * 1024;
+/// Cache of `dev` unless asked otherwise, and of tests.
+pub const DEV_CACHE_SIZE_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Bodies below this size are not compressed: the saving is smaller than a packet.
+pub const GZIP_SIZE_MIN_BYTES: usize = 512;
+
+/// Rows of one list answer at most.
+pub const LIST_COUNT_MAX: i64 = 10_000;
+/// Rows of a list page that is worth caching.
+pub const LIST_CACHED_COUNT_MAX: i64 = 100;
+/// Keys fetched by one statement at most.
+pub const BATCH_KEYS_MAX: usize = 64;
+/// Coroutines of a worker that fetch what the cache misses.
+pub const LANES: usize = 4;
+/// Stack of a lane: JSON, gzip and rkyv run there, never on a connection's stack.
+pub const LANE_STACK_SIZE_BYTES: usize = 256 * 1024;
+/// Stack of every other coroutine.
+pub const COROUTINE_STACK_SIZE_BYTES: usize = 64 * 1024;
+/// Longest wait for a database connection before 503.
+pub const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How often a worker beats.
+pub const BEAT_PERIOD: Duration = Duration::from_millis(250);
+/// A worker whose beat is older is killed.
+pub const BEAT_STUCK_AFTER: Duration = Duration::from_secs(10);
+/// Pauses before the replacement of a worker that keeps dying: none for the first, then these.
+pub const RESPAWN_PAUSES_MS: [u64; 7] = [0, 100, 200, 500, 1000, 2000, 5000];
+/// A worker that lived this long is healthy: its next death starts the pauses anew.
+pub const RESPAWN_HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// Deaths in a row from which a slot counts as crash-looping.
+pub const CRASH_LOOP_DEATHS: u32 = 5;
+/// Drain: idle connections are kept this long, so that requests on their way are answered.
+pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
+
+/// Largest physical line of a CSV file.
+pub const CSV_LINE_SIZE_MAX_BYTES: usize = 1024 * 1024;
+/// Physical lines that a quoted newline may join.
+pub const CSV_JOIN_LINES_MAX: usize = 64;
+
+const _: () = assert!(BUCKET_ITEMS == 7);
+const _: () = assert!(RECORD_SIZE_MAX_BYTES * 2 <= SEGMENT_SIZE_SMALL_BYTES);
+const _: () =
+    assert!(RECORD_HEADER_SIZE_BYTES.is_multiple_of(8) && SEGMENT_SIZE_SMALL_BYTES.is_multiple_of(4096));
+const _: () = assert!(SEGMENT_SIZE_LARGE_BYTES / 8 < u32::MAX as usize);
+const _: () = assert!(LIST_CACHED_COUNT_MAX <= LIST_COUNT_MAX);
+const _: () = assert!(BEAT_PERIOD.as_millis() * 10 < BEAT_STUCK_AFTER.as_millis());

@@ -1,0 +1,148 @@
+//! THE loop: events in, one match. Read this first.
+//! Runs in: master. Single-threaded for life; follows no pointer in shared memory and never touches may.
+
+pub mod companion;
+pub mod events;
+pub mod notify;
+pub mod seats;
+pub mod spawn;
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::heritage::Heritage;
+use crate::limits::BEAT_PERIOD;
+use companion::Companion;
+use events::{Event, Events};
+use seats::Seats;
+
+/// How often the status line is renewed.
+const STATUS_PERIOD: Duration = Duration::from_secs(3);
+/// How often a starting worker is looked at.
+const STARTING_PERIOD: Duration = Duration::from_millis(5);
+
+/// What the master is doing.
+///
+/// ```text
+/// Starting ──first worker serves──► Serving ──TERM, INT──► Draining ──all workers gone──► (companion, end)
+///     └────────────────────────── TERM, INT ─────────────────┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Serving,
+    Draining { deadline: Instant },
+}
+
+/// Serves until told to stop. `announce` is printed once the first worker serves. Returns the exit status.
+pub fn run(heritage: Heritage, events: Events, companion: Option<Companion>, announce: String) -> i32 {
+    let seats = Seats::new(&heritage);
+    let now = Instant::now();
+    let mut master = Master {
+        heritage,
+        events,
+        companion,
+        announce,
+        seats,
+        phase: Phase::Starting,
+        status_at: now,
+        status: 0,
+    };
+    master.seats.fill(&master.heritage, now);
+    master.run()
+}
+
+struct Master {
+    heritage: Heritage,
+    events: Events,
+    companion: Option<Companion>,
+    announce: String,
+    seats: Seats,
+    phase: Phase,
+    status_at: Instant,
+    status: i32,
+}
+
+impl Master {
+    fn run(mut self) -> i32 {
+        while !self.is_over() {
+            match self.events.next(self.patience()) {
+                Event::ChildEnded(pid, ending) => {
+                    if !self.seats.take_ended(&self.heritage, pid, ending, self.is_draining()) {
+                        if let Some(companion) = &mut self.companion {
+                            companion.take_ended(pid, ending);
+                        }
+                    }
+                }
+                Event::Asked(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => self.stop(),
+                Event::Asked(Signal::SIGHUP) => log::info!("reload: this version has nothing to reload"),
+                Event::Asked(_) | Event::Tick => {}
+            }
+            self.tick(Instant::now());
+        }
+        notify::stopping();
+        if let Some(companion) = self.companion.take() {
+            companion.stop(&mut self.events);
+        }
+        self.status
+    }
+
+    fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. })
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_draining() && self.seats.is_empty()
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self) -> Duration {
+        let usual = if self.phase == Phase::Starting { STARTING_PERIOD } else { BEAT_PERIOD };
+        self.seats.next_respawn(Instant::now()).map_or(usual, |wait| wait.min(usual))
+    }
+
+    fn tick(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Draining { deadline } => {
+                if now >= deadline {
+                    self.seats.kill();
+                }
+            }
+            Phase::Starting if self.heritage.slots.serving(u64::MAX) > 0 => self.become_ready(),
+            Phase::Starting | Phase::Serving => {}
+        }
+        if !self.is_draining() {
+            self.seats.kill_stuck(&self.heritage);
+            self.seats.fill(&self.heritage, now);
+            if let Some(companion) = &mut self.companion {
+                companion.keep(now);
+            }
+        }
+        if now >= self.status_at && self.phase == Phase::Serving {
+            self.status_at = now + STATUS_PERIOD;
+            notify::status(&self.heritage);
+        }
+    }
+
+    fn become_ready(&mut self) {
+        self.phase = Phase::Serving;
+        notify::ready(&self.heritage);
+        if !self.announce.is_empty() {
+            println!("{}", self.announce);
+        }
+    }
+
+    /// The first request drains, the second one no longer waits.
+    fn stop(&mut self) {
+        if self.is_draining() {
+            self.seats.kill();
+            return;
+        }
+        log::info!("stopping: requests under way are finished first");
+        notify::stopping();
+        let grace = self.heritage.config.shutdown_timeout + Duration::from_secs(1);
+        self.phase = Phase::Draining { deadline: Instant::now() + grace };
+        self.seats.drain();
+    }
+}

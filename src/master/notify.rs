@@ -1,0 +1,46 @@
+//! What the service manager is told (sd_notify(3)); nothing where there is none.
+//! Runs in: master.
+
+use sd_notify::NotifyState;
+
+use crate::heritage::Heritage;
+use crate::limits::BEAT_STUCK_AFTER;
+use crate::metrics::Counter;
+
+/// The first worker serves.
+pub fn ready(heritage: &Heritage) {
+    let address = format!("http://{}", heritage.address);
+    // X_ fields are the sender's own: whoever listens learns the port that the kernel chose.
+    send(&[
+        NotifyState::Ready,
+        NotifyState::Status(&line(heritage)),
+        NotifyState::Custom(&format!("X_CATWALK_URL={address}")),
+    ]);
+}
+
+pub fn status(heritage: &Heritage) {
+    send(&[NotifyState::Status(&line(heritage))]);
+}
+
+pub fn stopping() {
+    send(&[NotifyState::Stopping]);
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        log::debug!("sd_notify: {e}");
+    }
+}
+
+fn line(heritage: &Heritage) -> String {
+    let serving = heritage.slots.serving(BEAT_STUCK_AFTER.as_nanos() as u64);
+    let total = |counter| heritage.metrics.total(counter);
+    let (hits, misses) = (total(Counter::CacheHits), total(Counter::CacheMisses));
+    let ratio = if hits + misses == 0 { 0.0 } else { hits as f64 * 100.0 / (hits + misses) as f64 };
+    format!(
+        "{serving}/{} workers on {}, {} requests, hit ratio {ratio:.1} %",
+        heritage.workers,
+        heritage.address,
+        total(Counter::Requests)
+    )
+}

@@ -1,0 +1,51 @@
+//! Every metric: name, help, and what to do when it looks wrong. The order is the layout of a slot's block.
+//! Runs in: both.
+
+/// A metric's record.
+pub struct Metric {
+    /// Prometheus name, with its labels if it has any.
+    pub name: &'static str,
+    pub labels: &'static str,
+    pub help: &'static str,
+}
+
+macro_rules! counters {
+    ($($variant:ident, $name:literal, $labels:literal, $help:literal;)*) => {
+        /// A counter of the metrics page.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $($variant),* }
+
+        /// Records in the order of [`Counter`].
+        pub const METRICS: &[Metric] = &[$(Metric { name: $name, labels: $labels, help: $help }),*];
+    };
+}
+
+counters! {
+    Requests, "catwalk_http_requests_total", "", "Requests received.";
+    Responses2xx, "catwalk_http_responses_total", "class=\"2xx\"", "Responses by status class; 5xx means a database that can't be reached or a bug.";
+    Responses3xx, "catwalk_http_responses_total", "class=\"3xx\"", "";
+    Responses4xx, "catwalk_http_responses_total", "class=\"4xx\"", "";
+    Responses5xx, "catwalk_http_responses_total", "class=\"5xx\"", "";
+    CacheHits, "catwalk_cache_hits_total", "", "Answers served from the shared cache.";
+    CacheMisses, "catwalk_cache_misses_total", "", "Lookups that found nothing fit to serve; a high share wants a larger cache.size.";
+    CacheJoined, "catwalk_cache_joined_total", "", "Misses that waited for a fetch already under way.";
+    CacheBypassed, "catwalk_cache_bypassed_total", "", "Answers made without the cache: it is off, or the answer is not of a cached kind.";
+    CacheFills, "catwalk_cache_fills_total", "", "Records published.";
+    CacheFillsVoided, "catwalk_cache_fills_voided_total", "", "Records not published because their key was voided while they were fetched.";
+    CacheFillsTooLarge, "catwalk_cache_fills_too_large_total", "", "Answers over the record size, sent uncached.";
+    CacheFillsRefused, "catwalk_cache_fills_refused_total", "", "Records for which no segment could be had.";
+    CacheDisplaced, "catwalk_cache_displaced_total", "", "Records pushed out of a full bucket; many of them want a larger cache.size.";
+    CacheRecycled, "catwalk_cache_segments_recycled_total", "", "Segments emptied to make room.";
+    CacheRetries, "catwalk_cache_retries_total", "", "Lookups repeated because a segment was recycled under them.";
+    DatabaseStatements, "catwalk_db_statements_total", "", "Statements sent to PostgreSQL.";
+    DatabaseKeys, "catwalk_db_keys_total", "", "Keys fetched by those statements; keys per statement shows how well misses batch.";
+    DatabaseErrors, "catwalk_db_errors_total", "", "Statements that failed; see the log.";
+    DatabaseWaits, "catwalk_db_waits_total", "", "Fetches that found no connection and waited.";
+    WorkerStarts, "catwalk_worker_starts_total", "", "Workers started in this slot.";
+    WorkerDeaths, "catwalk_worker_deaths_total", "", "Workers that ended without being asked to; the log has the reason.";
+    WorkerStuck, "catwalk_worker_stuck_total", "", "Workers killed because their beat had stopped.";
+}
+
+/// Counters of a block.
+pub const COUNTERS: usize = METRICS.len();

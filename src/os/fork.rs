@@ -1,0 +1,143 @@
+//! Processes: fork, exec, reap, signal. The caller of `fork` must be single-threaded.
+//! Runs in: master.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{kill, Signal};
+use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
+use nix::unistd::{self, ForkResult, Gid, Pid, Uid, User};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Exit(i32),
+    Signal(Signal),
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Exit(code) => write!(f, "exited with status {code}"),
+            Ending::Signal(signal) => write!(f, "was killed by {signal}"),
+        }
+    }
+}
+
+/// Forks; the child runs `work` and exits with what it returns.
+///
+/// # Panics
+/// When this process has more than one thread: only one would exist in the child, and locks that another one
+/// held would stay held for ever.
+pub fn fork(work: impl FnOnce() -> i32) -> nix::Result<Pid> {
+    assert_eq!(threads(), 1, "fork from a process with several threads");
+    // SAFETY: single-threaded, asserted above, so the child may run any code.
+    match unsafe { unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => std::process::exit(work()),
+    }
+}
+
+/// Threads of this process, from /proc; 1 where that can't be read.
+pub fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, |dir| dir.count())
+}
+
+/// The next child that has ended, without waiting.
+pub fn reap() -> Option<(Pid, Ending)> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => return Some((pid, Ending::Exit(code))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => return Some((pid, Ending::Signal(signal))),
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Sends `signal` to a child not reaped yet.
+pub fn signal(pid: Pid, signal: Signal) {
+    let _ = kill(pid, signal);
+}
+
+/// In a child: die with `signal` when the parent dies. Cleared by a change of user, so it comes after it; the
+/// parent may be gone already, so that is checked.
+pub fn die_with_parent(parent: Pid, signal: Signal) -> nix::Result<()> {
+    prctl::set_pdeathsig(signal)?;
+    if unistd::getppid() != parent {
+        return Err(Errno::ESRCH);
+    }
+    Ok(())
+}
+
+/// This process.
+pub fn own_pid() -> Pid {
+    unistd::getpid()
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    unistd::geteuid().is_root()
+}
+
+/// Ids of a user by name.
+pub fn user(name: &str) -> Option<(Uid, Gid)> {
+    User::from_name(name).ok().flatten().map(|u| (u.uid, u.gid))
+}
+
+/// Ids of this process's user.
+pub fn own_user() -> (Uid, Gid) {
+    (unistd::geteuid(), unistd::getegid())
+}
+
+/// Name of this process's user, or its number where it has none.
+pub fn own_user_name() -> String {
+    let uid = unistd::geteuid();
+    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name)
+}
+
+/// In a child: become another user for good.
+pub fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
+    unistd::setgroups(&[gid])?;
+    unistd::setgid(gid)?;
+    unistd::setuid(uid)
+}
+
+/// In a child: a session of its own, out of reach of the terminal's Ctrl-C.
+pub fn own_session() -> nix::Result<()> {
+    unistd::setsid().map(|_| ())
+}
+
+/// In a child: replaces this process by `program`. Returns only on failure.
+pub fn exec(program: &Path, args: &[String]) -> Errno {
+    let to_c = |s: &str| CString::new(s).map_err(|_| Errno::EINVAL);
+    let Ok(path) = to_c(&program.to_string_lossy()) else { return Errno::EINVAL };
+    let mut argv = vec![path.clone()];
+    for arg in args {
+        match to_c(arg) {
+            Ok(arg) => argv.push(arg),
+            Err(e) => return e,
+        }
+    }
+    unistd::execv(&path, &argv).expect_err("execv returns only on failure")
+}
+
+/// In a child: makes `fd` its standard output and error.
+pub fn redirect_output(fd: BorrowedFd<'_>) -> nix::Result<()> {
+    for target in [1, 2] {
+        // SAFETY: replaces descriptors of this child only; nothing in it holds 1 or 2 as an owned descriptor.
+        if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
+}
+
+/// Gives `path` to a user.
+pub fn give(path: &Path, uid: Uid, gid: Gid) -> nix::Result<()> {
+    unistd::chown(path, Some(uid), Some(gid))
+}

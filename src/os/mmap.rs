@@ -1,0 +1,73 @@
+//! Shared memory: a sealed, fully allocated memfd, mapped once and inherited across fork.
+//! Runs in: master (create), worker (use).
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, SealFlag};
+use nix::sys::memfd::{memfd_create, MFdFlags};
+use nix::unistd::ftruncate;
+
+/// A shared mapping, seen as 64-bit words and never as bytes: every access is atomic.
+pub struct SharedMemory {
+    map: MmapRaw,
+    fd: OwnedFd,
+}
+
+// SAFETY: the mapping is only ever accessed through atomics (`word`), which any thread may use; it stays
+// mapped until the owner drops it, and owners hold it for the life of the process.
+unsafe impl Sync for SharedMemory {}
+// SAFETY: as above; nothing in it is bound to a thread.
+unsafe impl Send for SharedMemory {}
+
+impl SharedMemory {
+    /// Creates `size_bytes` of zeroed shared memory, all of it allocated now: a hole filled later could find
+    /// memory gone and kill the process that touches it (SIGBUS).
+    ///
+    /// # Errors
+    /// ENOMEM or ENOSPC when there is not that much.
+    pub fn create(name: &str, size_bytes: usize) -> nix::Result<SharedMemory> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let fd = memfd_create(name, flags)?;
+        let size = i64::try_from(size_bytes).map_err(|_| Errno::EOVERFLOW)?;
+        ftruncate(&fd, size)?;
+        fallocate(&fd, FallocateFlags::empty(), 0, size)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
+        let map = MmapOptions::new().len(size_bytes).map_raw(&fd).map_err(errno)?;
+        // Both are advice: a kernel without huge pages for shmem, or without dump control, works as well.
+        let _ = map.advise(Advice::HugePage);
+        let _ = map.advise(Advice::DontDump);
+        Ok(SharedMemory { map, fd })
+    }
+
+    pub fn size_bytes(&self) -> usize {
+        self.map.len()
+    }
+
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// The word at `offset_bytes`.
+    ///
+    /// # Panics
+    /// When the offset is not a multiple of 8 or the word lies outside: offsets read from shared memory are
+    /// checked by the caller before they come here, so this is a bug of ours.
+    #[inline]
+    pub fn word(&self, offset_bytes: usize) -> &AtomicU64 {
+        assert!(
+            offset_bytes.is_multiple_of(8) && offset_bytes < self.map.len(),
+            "a word outside the shared memory"
+        );
+        // SAFETY: in bounds (sizes are multiples of 8) and aligned (mappings start on a page). The only
+        // references ever formed into the mapping are to atomics, which peers may change at any time.
+        unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset_bytes).cast()) }
+    }
+}
+
+fn errno(e: std::io::Error) -> Errno {
+    Errno::from_raw(e.raw_os_error().unwrap_or(Errno::EINVAL as i32))
+}

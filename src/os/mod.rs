@@ -1,0 +1,10 @@
+//! The only room that speaks libc: processes, descriptors, shared mappings, signals, sockets, CPUs.
+//! Runs in: both.
+
+pub mod clock;
+pub mod fd;
+pub mod fork;
+pub mod mmap;
+pub mod sched;
+pub mod signal;
+pub mod socket;

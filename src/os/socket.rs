@@ -1,0 +1,67 @@
+//! Listening sockets: one a worker on the same address, all owned by the master.
+//! Runs in: master.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    bind, getsockname, listen, setsockopt, socket, sockopt, AddressFamily, Backlog, SockFlag, SockType,
+    SockaddrStorage,
+};
+
+/// Opens `count` listeners on `address` that share its port (SO_REUSEPORT). Port 0 takes a free one.
+///
+/// A port that anything else listens on is refused: sharing would hide a second server of ours, so the first
+/// bind is tried without it.
+///
+/// # Errors
+/// EADDRINUSE, EACCES, EADDRNOTAVAIL as bind(2) says.
+pub fn listen_shared(address: SocketAddr, count: usize, backlog: i32) -> nix::Result<Vec<TcpListener>> {
+    let probe = open(address, false)?;
+    listen(&probe, Backlog::new(1)?)?;
+    let address = local_address(&probe)?;
+    drop(probe);
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        let fd = open(address, true)?;
+        // Accepted sockets inherit it: no Nagle, and no system call per connection.
+        setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+        listen(&fd, Backlog::new(backlog).or_else(|_| Backlog::new(128))?)?;
+        listeners.push(TcpListener::from(fd));
+    }
+    Ok(listeners)
+}
+
+fn open(address: SocketAddr, shared: bool) -> nix::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if shared {
+        setsockopt(&fd, sockopt::ReusePort, &true)?;
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(fd)
+}
+
+fn local_address(fd: &OwnedFd) -> nix::Result<SocketAddr> {
+    let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+    let v4 = name.as_sockaddr_in().map(|a| SocketAddr::from((a.ip(), a.port())));
+    let v6 = name.as_sockaddr_in6().map(|a| SocketAddr::from((a.ip(), a.port())));
+    v4.or(v6).ok_or(Errno::EAFNOSUPPORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_share_a_port_but_not_with_strangers() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let ours = listen_shared(any, 3, 16).unwrap();
+        let address = ours[0].local_addr().unwrap();
+        assert!(ours.iter().all(|l| l.local_addr().unwrap() == address));
+        assert_eq!(listen_shared(address, 1, 16).unwrap_err(), Errno::EADDRINUSE);
+    }
+}

@@ -1,0 +1,171 @@
+//! The slots of the arena: which life of which worker runs where, its beat, its last words.
+//! Runs in: both. The master starts and ends lives; a worker beats and leaves its panic text.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use crate::cache::layout::{header, slot, Layout};
+use crate::limits::PANIC_TEXT_MAX_BYTES;
+use crate::os::clock;
+use crate::os::mmap::SharedMemory;
+
+/// What a slot's process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Empty,
+    Starting,
+    Serving,
+    Draining,
+}
+
+impl Phase {
+    fn from_word(word: u64) -> Phase {
+        match word {
+            1 => Phase::Starting,
+            2 => Phase::Serving,
+            3 => Phase::Draining,
+            _ => Phase::Empty,
+        }
+    }
+}
+
+/// All slots. Cheap to clone.
+#[derive(Clone)]
+pub struct Slots {
+    memory: Arc<SharedMemory>,
+    layout: Layout,
+}
+
+impl Slots {
+    pub fn new(memory: Arc<SharedMemory>, layout: Layout) -> Slots {
+        Slots { memory, layout }
+    }
+
+    pub fn count(&self) -> usize {
+        self.layout.slots
+    }
+
+    pub fn workers(&self) -> usize {
+        self.layout.workers
+    }
+
+    fn word(&self, slot: usize, offset: usize) -> &std::sync::atomic::AtomicU64 {
+        self.memory.word(self.layout.slot_at(slot) + offset)
+    }
+
+    fn get(&self, slot: usize, offset: usize) -> u64 {
+        self.word(slot, offset).load(Ordering::Relaxed)
+    }
+
+    fn set(&self, slot: usize, offset: usize, value: u64) {
+        self.word(slot, offset).store(value, Ordering::Relaxed);
+    }
+
+    /// Prepares the slot for a new process and returns the epoch of its life. Called before the fork.
+    pub fn begin_life(&self, slot: usize) -> u32 {
+        self.set(slot, slot::BEAT_NS, clock::boottime_ns());
+        self.set(slot, slot::STARTED_NS, clock::boottime_ns());
+        self.set(slot, slot::PANIC_LEN, 0);
+        self.set(slot, slot::STATE, Phase::Starting as u64);
+        self.get(slot, slot::EPOCH) as u32
+    }
+
+    /// Ends the slot's life: what its process owned can be claimed. Only after waitpid has returned it: a process
+    /// that is still alive writes to what others would claim.
+    pub fn end_life(&self, slot: usize) {
+        self.set(slot, slot::STATE, Phase::Empty as u64);
+        self.set(slot, slot::PID, 0);
+        // ORDERING: Release pairs with the Acquire of `Owner::is_dead`.
+        self.word(slot, slot::EPOCH).fetch_add(1, Ordering::Release);
+    }
+
+    pub fn set_phase(&self, slot: usize, phase: Phase) {
+        self.set(slot, slot::STATE, phase as u64);
+    }
+
+    pub fn phase(&self, slot: usize) -> Phase {
+        Phase::from_word(self.get(slot, slot::STATE))
+    }
+
+    pub fn set_pid(&self, slot: usize, pid: i32) {
+        self.set(slot, slot::PID, pid as u64);
+    }
+
+    /// Says "still scheduling". From the worker's scheduler only: a timer goes on while that is blocked.
+    pub fn beat(&self, slot: usize) {
+        self.set(slot, slot::BEAT_NS, clock::boottime_ns());
+    }
+
+    /// Age of the slot's last beat, in ns.
+    pub fn beat_age_ns(&self, slot: usize) -> u64 {
+        clock::boottime_ns().saturating_sub(self.get(slot, slot::BEAT_NS))
+    }
+
+    /// Age of the slot's life, in ns.
+    pub fn life_age_ns(&self, slot: usize) -> u64 {
+        clock::boottime_ns().saturating_sub(self.get(slot, slot::STARTED_NS))
+    }
+
+    /// Slots whose worker serves and has beaten within `limit_ns`.
+    pub fn serving(&self, limit_ns: u64) -> usize {
+        let alive = |&s: &usize| self.phase(s) == Phase::Serving && self.beat_age_ns(s) < limit_ns;
+        (0..self.count()).filter(alive).count()
+    }
+
+    pub fn set_crash_loops(&self, slots: usize) {
+        self.memory.word(header::CRASH_LOOPS).store(slots as u64, Ordering::Relaxed);
+    }
+
+    pub fn crash_loops(&self) -> u64 {
+        self.memory.word(header::CRASH_LOOPS).load(Ordering::Relaxed)
+    }
+
+    /// Leaves a dying worker's text for the master. Allocates nothing.
+    pub fn leave_panic_text(&self, slot: usize, text: &str) {
+        let len = text.len().min(PANIC_TEXT_MAX_BYTES);
+        for (n, chunk) in text.as_bytes()[..len].chunks(8).enumerate() {
+            let mut word = [0u8; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.set(slot, slot::PANIC_TEXT + n * 8, u64::from_le_bytes(word));
+        }
+        self.set(slot, slot::PANIC_LEN, len as u64);
+    }
+
+    /// The text that the slot's last process left, if it panicked.
+    pub fn panic_text(&self, slot: usize) -> Option<String> {
+        let len = (self.get(slot, slot::PANIC_LEN) as usize).min(PANIC_TEXT_MAX_BYTES);
+        let words = (0..len.div_ceil(8)).flat_map(|n| self.get(slot, slot::PANIC_TEXT + n * 8).to_le_bytes());
+        let bytes: Vec<u8> = words.take(len).collect();
+        (len > 0).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots() -> Slots {
+        let layout = Layout::new(0, 2);
+        let memory = SharedMemory::create("test", layout.size_bytes).unwrap();
+        Slots::new(Arc::new(memory), layout)
+    }
+
+    #[test]
+    fn each_life_has_an_epoch_of_its_own() {
+        let slots = slots();
+        let first = slots.begin_life(1);
+        slots.end_life(1);
+        assert_ne!(first, slots.begin_life(1));
+        assert_eq!(slots.phase(1), Phase::Starting);
+    }
+
+    #[test]
+    fn last_words_are_cut_to_their_room() {
+        let slots = slots();
+        assert_eq!(slots.panic_text(0), None);
+        slots.leave_panic_text(0, "index out of bounds");
+        assert_eq!(slots.panic_text(0).as_deref(), Some("index out of bounds"));
+        slots.leave_panic_text(0, &"x".repeat(5000));
+        assert_eq!(slots.panic_text(0).unwrap().len(), PANIC_TEXT_MAX_BYTES);
+    }
+}

@@ -1,0 +1,170 @@
+//! One worker: prepare, serve, drain. Its scheduler thread runs every coroutine; its main thread watches the master.
+//! Runs in: worker.
+
+pub mod beat;
+pub mod runtime;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use may_minihttp::Server;
+
+use crate::api::fetch::Fetcher;
+use crate::api::reply::Policy;
+use crate::api::shape::Shaper;
+use crate::api::{Factory, Site};
+use crate::cache::arena::DatabaseIdentity;
+use crate::cache::cache_ages;
+use crate::cache::Cache;
+use crate::db::{self, migrate, Pool};
+use crate::heritage::Heritage;
+use crate::limits::{BEAT_PERIOD, DRAIN_IDLE_GRACE};
+use crate::os::fd::{wait_readable, Command, Commands};
+use crate::os::signal::Termination;
+use crate::os::{clock, fd, fork, sched};
+use crate::slots::Phase;
+
+/// Where a worker sits: its listener's number, its slot, and the epoch of this life.
+#[derive(Debug, Clone, Copy)]
+pub struct Seat {
+    pub listener: usize,
+    pub slot: usize,
+    pub epoch: u32,
+}
+
+/// Runs a worker until it is told to drain, or its master is gone. Returns the exit status.
+pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
+    let slots = heritage.slots.clone();
+    runtime::leave_last_words(slots.clone(), seat.slot);
+    let termination = Termination::open().expect("a fresh process can open a signalfd");
+    slots.set_pid(seat.slot, fork::own_pid().as_raw());
+    fd::raise_limit();
+    let cpu = heritage.cpus[seat.listener % heritage.cpus.len()];
+    if let Err(e) = sched::pin(cpu) {
+        log::debug!("worker {}: not pinned to CPU {cpu}: {e}", seat.listener);
+    }
+    runtime::configure();
+    match Worker::prepare(heritage, seat) {
+        Ok(worker) => worker.serve(heritage, commands, termination),
+        Err(e) => {
+            log::error!("worker {}: {e:#}", seat.listener);
+            1
+        }
+    }
+}
+
+struct Worker {
+    seat: Seat,
+    server: Server<Factory>,
+    site: Arc<Site>,
+    /// Listeners accepted from, by number: its own, and those of siblings in back-off.
+    accepting: HashMap<usize, usize>,
+}
+
+impl Worker {
+    fn prepare(heritage: &Heritage, seat: Seat) -> anyhow::Result<Worker> {
+        let config = &heritage.config;
+        let metrics = heritage.metrics.slot(seat.slot);
+        let ages = cache_ages(config.cache_max_age, config.cache_missing_max_age);
+        let cache = Cache::new(heritage.arena.clone(), seat.slot, seat.epoch, ages, metrics.clone());
+        let cache = Arc::new(cache);
+        let mut address = db::address(&config.database_url, "catwalk")?;
+        address.request_timeout = Some(config.database_timeout);
+        let pool = Pool::start(address, config.connections_per_worker(), metrics.clone());
+        let fetcher = Fetcher::start(pool.clone(), cache.clone(), Shaper::new(config), metrics.clone());
+        let id_seed = clock::boottime_ns().rotate_left(20) ^ (u64::from(seat.epoch) << 48) ^ seat.slot as u64;
+        let policy = Policy::new(config);
+        let site = Site::new(cache, fetcher, pool, heritage.slots.clone(), metrics, policy, id_seed);
+        let site = Arc::new(site);
+        let server = Server::new(Factory(site.clone()));
+        Ok(Worker { seat, server, site, accepting: HashMap::new() })
+    }
+
+    fn serve(mut self, heritage: &Heritage, mut commands: Commands, mut termination: Termination) -> i32 {
+        self.adopt(heritage, self.seat.listener);
+        self.site.slots.set_phase(self.seat.slot, Phase::Serving);
+        let beat = beat::start(self.site.slots.clone(), self.seat.slot);
+        let site = self.site.clone();
+        std::thread::spawn(move || check_database(&site));
+        loop {
+            let [commanded, terminated] = wait_readable([commands.fd(), termination.fd()], BEAT_PERIOD);
+            beat.nudge();
+            if terminated && termination.is_asked() {
+                return self.drain(heritage.config.shutdown_timeout, &beat);
+            }
+            while let Some(command) = commanded.then(|| commands.take()).flatten() {
+                match command {
+                    Command::Drain => return self.drain(heritage.config.shutdown_timeout, &beat),
+                    Command::Adopt(n) => self.adopt(heritage, usize::from(n)),
+                    Command::Release(n) => self.release(usize::from(n)),
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, heritage: &Heritage, listener: usize) {
+        let Some(inherited) = heritage.listeners.get(listener) else { return };
+        if self.accepting.contains_key(&listener) {
+            return;
+        }
+        match inherited.try_clone().and_then(|l| self.server.accept_on(l)) {
+            Ok(id) => {
+                self.accepting.insert(listener, id);
+            }
+            Err(e) => {
+                log::error!("worker {}: can't accept from listener {listener}: {e}", self.seat.listener)
+            }
+        }
+    }
+
+    fn release(&mut self, listener: usize) {
+        if let Some(id) = self.accepting.remove(&listener) {
+            self.server.release(id);
+        }
+    }
+
+    /// No new connections; answers from here on close theirs; idle ones end after a grace, in which requests
+    /// already on their way are still answered; at the timeout the rest is left behind.
+    fn drain(self, timeout: Duration, beat: &beat::Beat) -> i32 {
+        self.site.slots.set_phase(self.seat.slot, Phase::Draining);
+        self.server.drain();
+        let start = Instant::now();
+        let mut closing = false;
+        while self.server.connections() > 0 && start.elapsed() < timeout {
+            if !closing && start.elapsed() >= DRAIN_IDLE_GRACE {
+                closing = true;
+                self.server.close_idle();
+            }
+            beat.nudge();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        match self.server.connections() {
+            0 => 0,
+            left => {
+                log::warn!(
+                    "worker {}: {left} connections were still busy after {timeout:?}",
+                    self.seat.listener
+                );
+                0
+            }
+        }
+    }
+}
+
+/// Checks schema and identity of the database until they are right, and says so to `/readyz`.
+fn check_database(site: &Site) {
+    loop {
+        let outcome = site.pool.client().map_err(anyhow::Error::from).and_then(|client| {
+            migrate::check(&client)?;
+            let (system_identifier, timeline) = db::identity(&client)?;
+            Ok(site.cache.arena().bind(DatabaseIdentity { system_identifier, timeline })?)
+        });
+        let failed = outcome.is_err();
+        *site.database_state.lock() = outcome.map_err(|e| format!("{e:#}"));
+        if !failed {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
