@@ -216,7 +216,7 @@ struct SkuJson<'a> {
 
 impl Serialize for SkusJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.skus.len()))?;
+        let mut map = serializer.serialize_map(None)?;
         if self.skus.is_empty() && self.placeholders {
             map.serialize_entry("null", &SkuJson { quantity: None, size: None })?;
         }

@@ -1,2 +1,275 @@
-//! The cache in one process: publish, void, recycle, off, and a model.
+//! The cache in one process: publish, void, recycle, gates, and a model.
+
+use proptest::prelude::*;
+
+use super::arena::{DatabaseIdentity, Gate, UncheckedArena};
+use super::layout::{header, Layout};
+use super::record::Entry;
 use super::*;
+use crate::catalogue::View;
+use crate::metrics::MetricsPage;
+use crate::os::mmap::SharedMemory;
+
+const AGES: Ages = Ages { found_ns: 1_000, missing_ns: 100 };
+
+fn arena(size_bytes: usize) -> Arc<Arena> {
+    let layout = Layout::new(size_bytes, 1);
+    let memory = Arc::new(SharedMemory::create("test", layout.size_bytes).unwrap());
+    Arc::new(Arena::format(memory, size_bytes, 1, 7))
+}
+
+fn cache_on(arena: Arc<Arena>, slot: usize) -> Cache {
+    let metrics = MetricsPage::create(4).unwrap().slot(slot);
+    Cache::new(arena, slot, 0, AGES, metrics)
+}
+
+fn cache(size_bytes: usize) -> Cache {
+    cache_on(arena(size_bytes), 0)
+}
+
+fn key(id: i64) -> Key {
+    Key::new(Kind::Product, id)
+}
+
+fn record(key: Key, token: Token, born_ns: u64, json: &str) -> Record {
+    let entry = Entry { view: View::Related(vec![1]), json: json.into(), gzip: Vec::new() };
+    Record::make(key, token, born_ns, if json.is_empty() { 404 } else { 200 }, &entry).unwrap()
+}
+
+fn get(cache: &Cache, key: Key, now_ns: u64) -> Option<String> {
+    match cache.get(key, now_ns) {
+        Lookup::Hit(hit) => {
+            let mut out = b"before".to_vec();
+            assert!(cache.copy_body(&hit, Encoding::Identity, &mut out));
+            Some(String::from_utf8(out.split_off(6)).unwrap())
+        }
+        Lookup::Miss(_) => None,
+    }
+}
+
+fn put(cache: &Cache, id: i64, json: &str) {
+    let token = cache.token(key(id));
+    assert_eq!(cache.fill(&record(key(id), token, 0, json)), Filled::Published);
+}
+
+#[test]
+fn what_is_published_is_found_whole() {
+    let cache = cache(4 << 20);
+    for id in 0..500 {
+        put(&cache, id, &"x".repeat(id as usize));
+    }
+    for id in 1..500 {
+        assert_eq!(get(&cache, key(id), 0).unwrap(), "x".repeat(id as usize), "{id}");
+    }
+    assert_eq!(get(&cache, key(500), 0), None);
+    let Lookup::Hit(hit) = cache.get(key(9), 0) else { panic!() };
+    assert_eq!(cache.read_record(&hit).unwrap().entry().unwrap().json, b"xxxxxxxxx");
+}
+
+#[test]
+fn a_raised_fence_voids_the_record_and_every_fill_under_way() {
+    let cache = cache(4 << 20);
+    put(&cache, 1, "old");
+    let early = cache.token(key(1));
+    cache.forget(key(1));
+    assert_eq!(get(&cache, key(1), 0), None);
+    assert_eq!(cache.fill(&record(key(1), early, 0, "late")), Filled::Voided);
+    put(&cache, 1, "new");
+    assert_eq!(get(&cache, key(1), 0).as_deref(), Some("new"));
+    cache.forget_all();
+    assert_eq!(get(&cache, key(1), 0), None);
+}
+
+#[test]
+fn a_fence_is_of_a_kind_and_a_product() {
+    let cache = cache(4 << 20);
+    let styles = Key::new(Kind::Styles, 1);
+    put(&cache, 1, "product");
+    cache.fill(&record(styles, cache.token(styles), 0, "styles"));
+    cache.forget(styles);
+    assert_eq!(get(&cache, key(1), 0).as_deref(), Some("product"));
+    assert_eq!(get(&cache, styles, 0), None);
+}
+
+#[test]
+fn old_records_are_not_served() {
+    let cache = cache(4 << 20);
+    put(&cache, 1, "found");
+    put(&cache, 2, "");
+    assert!(get(&cache, key(1), 1_000).is_some() && get(&cache, key(1), 1_001).is_none());
+    assert!(get(&cache, key(2), 100).is_some() && get(&cache, key(2), 101).is_none());
+}
+
+#[test]
+fn segments_are_recycled_first_in_first_out() {
+    let cache = cache(4 << 20);
+    let body = "y".repeat(8_000);
+    for id in 0..2_000 {
+        put(&cache, id, &body);
+    }
+    assert_eq!(get(&cache, key(0), 0), None);
+    assert_eq!(get(&cache, key(1_999), 0), Some(body));
+    assert!(cache.metrics.page().total(Counter::CacheRecycled) > 0);
+}
+
+#[test]
+fn a_hit_on_a_recycled_segment_copies_nothing() {
+    let cache = cache(4 << 20);
+    put(&cache, 1, "short-lived");
+    let Lookup::Hit(hit) = cache.get(key(1), 0) else { panic!() };
+    for id in 2..3_000 {
+        put(&cache, id, &"z".repeat(8_000));
+    }
+    let mut out = b"kept".to_vec();
+    assert!(!cache.copy_body(&hit, Encoding::Identity, &mut out));
+    assert_eq!(out, b"kept");
+    assert!(cache.read_record(&hit).is_none());
+}
+
+#[test]
+fn a_dead_workers_segment_is_claimed_and_a_living_ones_is_not() {
+    let arena = arena(4 << 20);
+    let (one, two) = (cache_on(arena.clone(), 0), cache_on(arena.clone(), 1));
+    let segments = arena.layout().segments as i64;
+    put(&one, -1, "of one");
+    // Two has every other segment; one's is Open and stays.
+    for id in 0..segments * 40 {
+        put(&two, id, &"q".repeat(8_000));
+    }
+    assert_eq!(get(&two, key(-1), 0).as_deref(), Some("of one"));
+    arena
+        .word(arena.layout().slot_at(0) + layout::slot::EPOCH)
+        .fetch_add(1, std::sync::atomic::Ordering::Release);
+    for id in 0..segments * 40 {
+        put(&two, id, &"q".repeat(8_000));
+    }
+    assert_eq!(get(&two, key(-1), 0), None);
+}
+
+#[test]
+fn too_large_and_off_are_refused_without_harm() {
+    let cache = cache(4 << 20);
+    let large = record(key(1), cache.token(key(1)), 0, &"x".repeat(RECORD_SIZE_MAX_BYTES));
+    assert_eq!(cache.fill(&large), Filled::TooLarge);
+    let off = cache_on(arena(0), 0);
+    assert!(!off.is_on() && get(&off, key(1), 0).is_none());
+    assert_eq!(off.fill(&record(key(1), off.token(key(1)), 0, "x")), Filled::Refused);
+    off.forget(key(1));
+}
+
+#[test]
+fn each_gate_refuses_what_it_is_for() {
+    let open = |arena: &Arena| UncheckedArena::new(arena.memory().clone()).open().map(|_| ());
+    let poke = |at: usize, value: u64| {
+        let arena = arena(4 << 20);
+        arena.word(at).store(value, std::sync::atomic::Ordering::Relaxed);
+        open(&arena).unwrap_err()
+    };
+    assert_eq!(open(&arena(4 << 20)), Ok(()));
+    assert_eq!(poke(header::MAGIC, 0), Gate::Magic);
+    assert_eq!(poke(header::SCHEMA_VERSION, 99), Gate::Schema(99));
+    assert_eq!(poke(header::ABI_HASH, 1), Gate::Abi);
+    for (at, value) in [
+        (header::CACHE_SIZE_BYTES, u64::MAX),
+        (header::CACHE_SIZE_BYTES, 0),
+        (header::WORKERS, 0),
+        (header::WORKERS, u64::MAX),
+        (header::SIZE_BYTES, 4096),
+    ] {
+        assert!(matches!(poke(at, value), Gate::Size { .. }), "{at} = {value}");
+    }
+    let bound = arena(4 << 20);
+    let identity = DatabaseIdentity { system_identifier: 5, timeline: 1 };
+    assert_eq!(bound.bind(identity), Ok(()));
+    assert_eq!(bound.bind(identity), Ok(()));
+    assert_eq!(bound.bind(DatabaseIdentity { timeline: 2, ..identity }), Err(Gate::Database));
+    assert_eq!(bound.bind(DatabaseIdentity { system_identifier: 6, ..identity }), Err(Gate::Database));
+}
+
+/// Random words in index, segment headers and data: gets, fills and recycling go on without a panic.
+#[test]
+fn scribbled_memory_never_panics_a_reader() {
+    let cache = cache(4 << 20);
+    let arena = cache.arena.clone();
+    let mut state = 9u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state >> 11
+    };
+    for round in 0..20_000i64 {
+        let l = *arena.layout();
+        let at = l.index_at + (next() as usize % (l.size_bytes - l.index_at)) / 8 * 8;
+        let generation_or_state = (l.headers_at..l.data_at).contains(&at);
+        let value = if generation_or_state { next() % 3 } else { next() << 11 ^ next() };
+        arena.word(at).store(value, std::sync::atomic::Ordering::Relaxed);
+        let key = key(round % 300);
+        let token = match cache.get(key, 0) {
+            Lookup::Miss(token) => token,
+            Lookup::Hit(hit) => {
+                cache.copy_body(&hit, Encoding::Gzip, &mut Vec::new());
+                cache.read_record(&hit);
+                continue;
+            }
+        };
+        cache.fill(&record(key, token, 0, &"w".repeat((round % 4000) as usize)));
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Get(i64),
+    Fill(i64),
+    /// A fill whose token was taken before the step in between.
+    LateFill(i64, i64),
+    Forget(i64),
+    ForgetAll,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = 0..40i64;
+    prop_oneof![
+        6 => id.clone().prop_map(Step::Get),
+        4 => id.clone().prop_map(Step::Fill),
+        2 => (id.clone(), id.clone()).prop_map(|(a, b)| Step::LateFill(a, b)),
+        2 => id.prop_map(Step::Forget),
+        1 => Just(Step::ForgetAll),
+    ]
+}
+
+proptest! {
+    /// Against a map of versions: a hit is always the present version, whatever was filled when.
+    #[test]
+    fn a_hit_is_never_an_older_version(steps in proptest::collection::vec(step(), 1..300)) {
+        let cache = cache(4 << 20);
+        let mut versions = vec![0u64; 40];
+        let body = |id: i64, version: u64| format!("{id}@{version}");
+        for step in steps {
+            match step {
+                Step::Get(id) => {
+                    if let Some(found) = get(&cache, key(id), 0) {
+                        prop_assert_eq!(found, body(id, versions[id as usize]));
+                    }
+                }
+                Step::Fill(id) => {
+                    put(&cache, id, &body(id, versions[id as usize]));
+                    prop_assert_eq!(get(&cache, key(id), 0), Some(body(id, versions[id as usize])));
+                }
+                Step::LateFill(id, written) => {
+                    let (token, read) = (cache.token(key(id)), versions[id as usize]);
+                    versions[written as usize] += 1;
+                    cache.forget(key(written));
+                    cache.fill(&record(key(id), token, 0, &body(id, read)));
+                }
+                Step::Forget(id) => {
+                    versions[id as usize] += 1;
+                    cache.forget(key(id));
+                    prop_assert_eq!(get(&cache, key(id), 0), None);
+                }
+                Step::ForgetAll => {
+                    versions.iter_mut().for_each(|v| *v += 1);
+                    cache.forget_all();
+                }
+            }
+        }
+    }
+}

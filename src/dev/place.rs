@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn strangers_do_not_pass_private_directories() {
-        let dir = tempfile::tempdir().unwrap();
+        let private = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
+        let dir = tempfile::Builder::new().permissions(private).tempdir().unwrap();
         let stranger = (Uid::from_raw(54_321), Gid::from_raw(54_321));
         assert!(!can_reach(dir.path(), stranger.0, stranger.1));
     }

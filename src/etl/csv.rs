@@ -400,18 +400,20 @@ mod tests {
         assert_eq!((r.fields[1].as_str(), &r.repairs[..]), ("Café", &[Repair::Windows1252][..]));
     }
 
+    /// Quotes and commas, or several lines. Not both, and never lines in the last field: there a quote open at a
+    /// line's end is closed when the fields fit.
+    fn text_or_lines() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z,\" é]{0,12}", "[a-z\n]{0,12}"]
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_properly_is_read_back(rows in proptest::collection::vec(("[a-z,\"\n é]{0,12}", "[a-z,\"\n é]{0,12}"), 1..8)) {
+        fn what_is_written_properly_is_read_back(rows in proptest::collection::vec((text_or_lines(), "[a-z,\" é]{0,12}"), 1..8)) {
             let quote = |s: &str| format!("\"{}\"", s.replace('"', "\"\""));
-            // The last field stays on one line: a quote open at a line's end is closed there if the fields fit.
-            let rows: Vec<(String, String)> = rows.into_iter().map(|(a, b)| (a, b.replace('\n', " "))).collect();
             let mut text = String::from("id,x,y\n");
             for (n, (a, b)) in rows.iter().enumerate() {
                 text += &format!("{n},{},{}\n", quote(a), quote(b));
             }
-            let ambiguous = rows.iter().any(|(a, _)| a.contains('\n'));
-            prop_assume!(!ambiguous || rows.iter().all(|(a, b)| !a.contains('"') && !b.contains('"') && !a.contains(',')));
             let read = fields(&text);
             let expected: Vec<Vec<String>> = rows.iter().enumerate().map(|(n, (a, b))| vec![n.to_string(), a.clone(), b.clone()]).collect();
             prop_assert_eq!(read, expected);

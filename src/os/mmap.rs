@@ -43,6 +43,20 @@ impl SharedMemory {
         Ok(SharedMemory { map, fd })
     }
 
+    /// Maps existing shared memory, as large as it is.
+    ///
+    /// # Errors
+    /// EINVAL for an empty or oddly sized one, and what mmap(2) says.
+    pub fn open(fd: OwnedFd) -> nix::Result<SharedMemory> {
+        let size = nix::sys::stat::fstat(&fd)?.st_size;
+        let size_bytes = usize::try_from(size).map_err(|_| Errno::EOVERFLOW)?;
+        if size_bytes == 0 || !size_bytes.is_multiple_of(8) {
+            return Err(Errno::EINVAL);
+        }
+        let map = MmapOptions::new().len(size_bytes).map_raw(&fd).map_err(errno)?;
+        Ok(SharedMemory { map, fd })
+    }
+
     pub fn size_bytes(&self) -> usize {
         self.map.len()
     }

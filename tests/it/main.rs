@@ -1,1 +1,10 @@
-fn main() {}
+//! Integration tests, in the order in which a failure explains the next ones.
+
+mod a_tidy;
+mod b_basic;
+mod c_cache;
+mod d_database;
+mod e_etl;
+mod m_master;
+mod routes;
+mod support;

@@ -153,7 +153,6 @@ impl<S: HttpService> Connection<S> {
             }
         };
         let (head_len, mut frame) = (head.len, Frame::of(&head));
-        frame.close |= self.shared.is_draining();
         let awaits = head.expects_continue;
         if awaits {
             self.write_out(out)?;
@@ -162,7 +161,7 @@ impl<S: HttpService> Connection<S> {
         let mut response = Response::new(head_lines, body_bytes);
         let request = Request { head, body: &mut body, received_at_ns: clock_boottime_ns() };
         self.service.call(request, &mut response)?;
-        frame.close |= !body.skip_rest();
+        frame.close |= !body.skip_rest() || self.shared.is_draining();
         let (taken, beyond) = body.leftover();
         let beyond = (!beyond.is_empty()).then(|| beyond.to_vec());
         let keep_alive = response.finish(out, frame);

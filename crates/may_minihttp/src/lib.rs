@@ -17,8 +17,8 @@
 //!     type Service = Hello;
 //!     fn new_service(&self, _id: usize) -> Hello { Hello }
 //! }
-//! let server = Factory.start("127.0.0.1:0").unwrap();
-//! server.wait();
+//! Factory.start("127.0.0.1:0")?.wait();
+//! # Ok::<(), std::io::Error>(())
 //! ```
 
 mod body;

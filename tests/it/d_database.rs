@@ -1,0 +1,300 @@
+//! may_postgres and the worker's pool on a real PostgreSQL: pipelining, loss, COPY, restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use may::go;
+use may_postgres::{connect, Config, Error};
+use nix::sys::signal::{kill, Signal};
+
+use crate::support::{eventually, Server};
+
+#[test]
+fn coroutines_share_a_connection_and_get_their_own_answers() {
+    let server = Server::start(&[]);
+    let client = server.database();
+    let waiting: Vec<_> = (0..500i64)
+        .map(|n| {
+            let client = client.clone();
+            go!(move || {
+                for round in 0..4 {
+                    let rows = client
+                        .query_text("select $1::int8 + 1, repeat('x', $2::int)", &[&n, &(n as i32 * 20)]);
+                    let rows = rows.unwrap();
+                    assert_eq!(
+                        (rows[0].get::<i64>(0), rows[0].get::<String>(1).len()),
+                        (n + 1, n as usize * 20),
+                        "{round}"
+                    );
+                }
+            })
+        })
+        .collect();
+    waiting.into_iter().for_each(|handle| handle.join().unwrap());
+}
+
+#[test]
+fn an_error_is_its_askers_alone() {
+    let server = Server::start(&[]);
+    let client = server.database();
+    let pairs: Vec<_> = (0..50)
+        .map(|n: i32| {
+            let client = client.clone();
+            go!(move || (
+                n,
+                client.query_text("select 10 / $1::int", &[&(n % 2)]).map(|rows| rows[0].get::<i32>(0))
+            ))
+        })
+        .collect();
+    for handle in pairs {
+        match handle.join().unwrap() {
+            (n, Ok(value)) => assert!(n % 2 == 1 && value == 10),
+            (n, Err(Error::Sql(e))) => assert!(n % 2 == 0 && e.code == "22012"),
+            (_, Err(other)) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_lost_connection_wakes_every_waiter() {
+    let server = Server::start(&[]);
+    let (client, other) = (server.database(), server.database());
+    let pid = client.process_id();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            go!(move || client.query_text("select pg_sleep(60)", &[]).map(|_| ()))
+        })
+        .collect();
+    eventually("the statement runs", || {
+        let active = "select 1 from pg_stat_activity where pid = $1 and state = 'active'";
+        !other.query_text(active, &[&pid]).unwrap().is_empty()
+    });
+    other.query_text("select pg_terminate_backend($1)", &[&pid]).unwrap();
+    for handle in waiting {
+        assert!(handle.join().unwrap().unwrap_err().is_connection());
+    }
+    assert!(client.is_closed());
+    assert!(matches!(client.batch_execute("select 1"), Err(Error::Closed(_))));
+}
+
+#[test]
+fn a_late_answer_fails_its_asker_and_nobody_else() {
+    let server = Server::start(&[]);
+    let mut config: Config = server.database_url().parse().unwrap();
+    config.request_timeout = Some(Duration::from_millis(300));
+    let client = connect(&config).unwrap();
+    let ticking = client.clone();
+    let ticker = std::thread::spawn(move || {
+        for _ in 0..40 {
+            std::thread::sleep(Duration::from_millis(50));
+            ticking.tick();
+        }
+    });
+    assert!(matches!(client.batch_execute("select pg_sleep(1)"), Err(Error::Timeout)));
+    ticker.join().unwrap();
+    // The late reply has been discarded: the next answer is its own.
+    assert_eq!(client.query_text("select 7", &[]).unwrap()[0].get::<i32>(0), 7);
+}
+
+#[test]
+fn copy_in_and_out_carry_megabytes() {
+    let server = Server::start(&[]);
+    let client = server.database();
+    client.batch_execute("create table t (n bigint, s text)").unwrap();
+    let mut copy = client.copy_in("copy t from stdin").unwrap();
+    for n in 0..200_000 {
+        copy.send(format!("{n}\t{}\n", "y".repeat(40)).as_bytes()).unwrap();
+    }
+    assert!(matches!(client.batch_execute("select 1"), Err(Error::Protocol(_))), "a COPY is under way");
+    assert_eq!(copy.finish().unwrap(), 200_000);
+    let mut out = client.copy_out("copy (select * from t order by n) to stdout").unwrap();
+    let (mut len, mut lines) = (0, 0);
+    while let Some(chunk) = out.next_chunk().unwrap() {
+        len += chunk.len();
+        lines += chunk.iter().filter(|b| **b == b'\n').count();
+    }
+    assert!(lines == 200_000 && len > 200_000 * 42, "{lines} lines, {len} bytes");
+}
+
+#[test]
+fn a_refused_or_abandoned_copy_stores_nothing_and_frees_the_connection() {
+    let server = Server::start(&[]);
+    let client = server.database();
+    client.batch_execute("create table t (n bigint primary key)").unwrap();
+    let mut copy = client.copy_in("copy t from stdin").unwrap();
+    copy.send(b"1\nnonsense\n").unwrap();
+    assert_eq!(copy.finish().unwrap_err().code(), Some("22P02"));
+    let mut copy = client.copy_in("copy t from stdin").unwrap();
+    copy.send(b"1\n").unwrap();
+    drop(copy);
+    assert_eq!(client.query_text("select count(*) from t", &[]).unwrap()[0].get::<i64>(0), 0);
+}
+
+#[test]
+fn a_transaction_dropped_is_rolled_back() {
+    let server = Server::start(&[]);
+    let client = server.database();
+    client.batch_execute("create table t (n bigint)").unwrap();
+    let transaction = client.transaction().unwrap();
+    client.batch_execute("insert into t values (1)").unwrap();
+    drop(transaction);
+    let transaction = client.transaction().unwrap();
+    client.batch_execute("insert into t values (2)").unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(client.query_text("select sum(n)::int8 from t", &[]).unwrap()[0].get::<i64>(0), 2);
+}
+
+#[test]
+fn passwords_over_tcp_by_scram_and_md5() {
+    let server = Server::start(&[]);
+    let admin = server.database();
+    // The cluster listens on its socket only, so a second way in is made by its own configuration.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let row = admin
+        .query_text("select current_setting('data_directory'), current_setting('hba_file')", &[])
+        .unwrap();
+    let (data, hba): (String, String) = (row[0].get(0), row[0].get(1));
+    let dir = crate::support::server::directory();
+    let mut second = second_server(&data, dir.path(), port, &hba);
+    let mut config: Config = format!("postgres://ann:s3cret@127.0.0.1:{port}/postgres").parse().unwrap();
+    eventually(
+        "the second server takes connections",
+        || !matches!(connect(&config), Err(e) if e.is_connection()),
+    );
+    assert_eq!(
+        connect(&config).unwrap().query_text("select current_user::text", &[]).unwrap()[0].get::<String>(0),
+        "ann"
+    );
+    config.password = Some("wrong".into());
+    assert_eq!(connect(&config).err().unwrap().code(), Some("28P01"));
+    config.password = None;
+    assert!(matches!(connect(&config), Err(Error::Connect(why)) if why.contains("needs a password")));
+    let config: Config = format!("postgres://bob:old@127.0.0.1:{port}/postgres").parse().unwrap();
+    assert_eq!(
+        connect(&config).unwrap().query_text("select current_user::text", &[]).unwrap()[0].get::<String>(0),
+        "bob"
+    );
+    second.stop();
+}
+
+/// A cluster with password authentication, made by the same programs as the first.
+fn second_server(first_data: &str, dir: &std::path::Path, port: u16, _hba: &str) -> Second {
+    let bin = postgres_bin(first_data);
+    let data = dir.join("data");
+    let log = dir.join("log");
+    let script = format!(
+        "'{bin}/initdb' -D '{d}' -A trust -U root --no-sync >'{l}' 2>&1 && \
+         printf \"set password_encryption='scram-sha-256'; create role ann login password 's3cret';\\n\
+         set password_encryption='md5'; create role bob login password 'old';\\n\" | \
+         '{bin}/postgres' --single -D '{d}' postgres >>'{l}' 2>&1 && \
+         echo 'host all ann 127.0.0.1/32 scram-sha-256\nhost all bob 127.0.0.1/32 md5' > '{d}/pg_hba.conf' && \
+         exec '{bin}/postgres' -D '{d}' -p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= >>'{l}' 2>&1",
+        d = data.display(),
+        l = log.display(),
+    );
+    Second::spawn(&script, dir)
+}
+
+fn postgres_bin(first_data: &str) -> String {
+    let pid = std::fs::read_to_string(format!("{first_data}/postmaster.pid")).unwrap();
+    let exe = std::fs::read_link(format!("/proc/{}/exe", pid.lines().next().unwrap())).unwrap();
+    exe.parent().unwrap().display().to_string()
+}
+
+struct Second(std::process::Child);
+
+impl Second {
+    fn spawn(script: &str, dir: &std::path::Path) -> Second {
+        use std::os::unix::process::CommandExt;
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).current_dir("/");
+        if nix::unistd::geteuid().is_root() {
+            let user = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+            nix::unistd::chown(dir, Some(user.uid), Some(user.gid)).unwrap();
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        Second(command.spawn().unwrap())
+    }
+
+    fn stop(&mut self) {
+        kill(nix::unistd::Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn misses_that_wait_together_share_a_statement() {
+    let server = Server::start(&["--products", "2000", "--workers", "1"]);
+    let mut connections: Vec<_> = (0..64).map(|_| server.connect()).collect();
+    connections.iter_mut().for_each(|c| assert_eq!(c.get("/products/1").status, 200));
+    let before = (server.metric("catwalk_db_statements_total"), server.metric("catwalk_db_keys_total"));
+    for round in 0..20 {
+        for (n, connection) in connections.iter_mut().enumerate() {
+            let id = 2 + round * 64 + n;
+            connection.send(format!("GET /products/{id} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        }
+        connections.iter_mut().for_each(|c| assert_eq!(c.receive(false).status, 200));
+    }
+    let statements = server.metric("catwalk_db_statements_total") - before.0;
+    let keys = server.metric("catwalk_db_keys_total") - before.1;
+    assert_eq!(keys, 20 * 64, "each product is fetched once");
+    assert!(statements * 2 <= keys, "{statements} statements for {keys} keys");
+}
+
+#[test]
+fn misses_of_one_key_are_one_statement() {
+    let server = Server::start(&["--workers", "1"]);
+    let mut connections: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    connections.iter_mut().for_each(|c| assert_eq!(c.get("/healthz").status, 200));
+    // The table is locked: all hundred requests are there before the statement can end.
+    let db = server.database();
+    let lock = db.transaction().unwrap();
+    db.batch_execute("lock table products in access exclusive mode").unwrap();
+    let before = server.metric("catwalk_db_statements_total");
+    connections.iter_mut().for_each(|c| c.send(b"GET /products/9 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    eventually("all have joined", || server.metric("catwalk_cache_joined_total") >= 99);
+    lock.rollback().unwrap();
+    connections.iter_mut().for_each(|c| assert_eq!(c.receive(false).json()["id"], 9));
+    assert_eq!(server.metric("catwalk_db_statements_total") - before, 1);
+}
+
+#[test]
+fn a_restarted_database_is_found_again_and_nothing_hangs() {
+    let server = Server::start(&["--cache-size", "0"]);
+    let mut connection = server.connect();
+    assert_eq!(connection.get("/products/1").status, 200);
+    // PostgreSQL's immediate shutdown: as if the machine had lost power.
+    kill(server.postgres(), Signal::SIGQUIT).unwrap();
+    let statuses = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    eventually("it is served again", || {
+        let reply = connection.get("/products/1");
+        assert!(matches!(reply.status, 200 | 503), "{}", reply.text());
+        if reply.status == 503 {
+            assert_eq!(reply.header("retry-after"), Some("1"));
+        }
+        statuses.lock().push(reply.status);
+        reply.status == 200 && server.get("/readyz").status == 200
+    });
+}
+
+#[test]
+fn a_changed_row_is_served_after_the_stated_age() {
+    let dir = crate::support::server::directory();
+    let config = dir.path().join("catwalk.toml");
+    std::fs::write(&config, "[cache]\nmax_age = \"300ms\"\nmissing_max_age = \"300ms\"\n").unwrap();
+    let server = Server::start(&["--config", config.to_str().unwrap()]);
+    let mut connection = server.connect();
+    assert_eq!(connection.get("/products/77").status, 404);
+    let old = connection.get("/products/1").json();
+    let db = server.database();
+    db.batch_execute("update products set name = 'Renamed' where id = 1").unwrap();
+    db.batch_execute("insert into products (id, name, slogan, description, category, default_price) values (77, 'New', '', '', '', 1)").unwrap();
+    let changed = std::time::Instant::now();
+    eventually("the new name is served", || connection.get("/products/1").json()["name"] == "Renamed");
+    eventually("the new product is served", || connection.get("/products/77").status == 200);
+    assert!(changed.elapsed() < Duration::from_secs(5));
+    let new = connection.get("/products/1").json();
+    assert_ne!(new["updated_at"], old["updated_at"]);
+    assert_eq!(new["created_at"], old["created_at"]);
+}

@@ -1,0 +1,4 @@
+//! The routes, in the shape of the URL tree.
+
+mod everywhere;
+mod products;

@@ -1,0 +1,4 @@
+//! /products and below.
+
+mod list;
+mod show;

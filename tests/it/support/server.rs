@@ -1,0 +1,178 @@
+//! A `catwalk dev` of the test's own: its cluster, its port, its end.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use catwalk::db;
+use may_postgres::Client;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::{eventually, Connection, Reply};
+
+pub const BIN: &str = env!("CARGO_BIN_EXE_catwalk");
+
+/// A directory that other users may pass: the cluster's is not always ours.
+pub fn directory() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("catwalk-test-").permissions(std::fs::Permissions::from_mode(0o755));
+    builder.tempdir().expect("a temporary directory")
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pub dir: PathBuf,
+    pub address: String,
+    // Last: the directory goes when the server has ended.
+    _dir: Option<TempDir>,
+}
+
+impl Server {
+    /// A server with few products and `args`.
+    pub fn start(args: &[&str]) -> Server {
+        let dir = directory();
+        let path = dir.path().join("d");
+        let mut server = Server::start_in(&path, args);
+        server._dir = Some(dir);
+        server
+    }
+
+    /// A server on a directory that outlives it.
+    pub fn start_in(dir: &Path, args: &[&str]) -> Server {
+        let mut command = Command::new(BIN);
+        command.arg("dev").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0"]).args(args);
+        if !args.iter().any(|a| a.starts_with("--cache-size")) {
+            command.args(["--cache-size", "16MiB"]);
+        }
+        if !args.iter().any(|a| *a == "--products" || *a == "--load") {
+            command.args(["--products", "50"]);
+        }
+        Server::launch(command, dir)
+    }
+
+    /// Starts `command` and waits until it says READY=1 over the notify socket.
+    pub fn launch(mut command: Command, dir: &Path) -> Server {
+        let notify_dir = directory();
+        let path = notify_dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.spawn().expect("catwalk starts");
+        let mut address = None;
+        eventually("the server is ready", || {
+            if let Ok(Some(status)) = child.try_wait() {
+                panic!("catwalk ended before it was ready: {status}");
+            }
+            let mut buf = [0u8; 4096];
+            let Ok(len) = socket.recv(&mut buf) else { return false };
+            let text = String::from_utf8_lossy(&buf[..len]).into_owned();
+            let url = text.lines().find_map(|l| l.strip_prefix("X_CATWALK_URL=http://")).map(str::to_string);
+            address = url.or(address.take());
+            address.is_some()
+        });
+        Server { child, dir: dir.to_path_buf(), address: address.expect("ready"), _dir: None }
+    }
+
+    /// One server that all read-only tests share.
+    pub fn shared() -> &'static Server {
+        static SHARED: OnceLock<Server> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let server = Server::start(&["--products", "2000"]);
+            end_with_this_process(server.pid());
+            server
+        })
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(&self.address)
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.connect().get(path)
+    }
+
+    pub fn database_url(&self) -> String {
+        std::fs::read_to_string(self.dir.join("database.url")).expect("dev writes it").trim().to_string()
+    }
+
+    pub fn database(&self) -> Client {
+        db::connect(&self.database_url()).expect("the private cluster takes connections")
+    }
+
+    /// Process ids of the workers.
+    pub fn workers(&self) -> Vec<Pid> {
+        children_of(self.pid()).into_iter().filter(|pid| command_of(*pid).contains("catwalk")).collect()
+    }
+
+    /// Process id of the private PostgreSQL.
+    pub fn postgres(&self) -> Pid {
+        let found = children_of(self.pid()).into_iter().find(|pid| command_of(*pid).contains("postgres"));
+        found.expect("dev runs a PostgreSQL")
+    }
+
+    /// The value of a counter in /metrics.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").text();
+        let line = text.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        let value = line.unwrap_or_else(|| panic!("no metric {name}")).rsplit(' ').next();
+        value.and_then(|v| v.parse().ok()).expect("a number")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("it is running");
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(&mut self) -> ExitStatus {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return status;
+        }
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the server ends", || {
+            status = self.child.try_wait().expect("it is ours");
+            status.is_some()
+        });
+        status.expect("ended")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Statics are not dropped: a shell of its own ends the server when this process's end of a pipe closes.
+fn end_with_this_process(pid: Pid) {
+    let watcher = format!("cat >/dev/null; kill -TERM {pid}");
+    let child = Command::new("sh").args(["-c", &watcher]).stdin(Stdio::piped()).spawn().expect("a shell");
+    // Kept open for the life of this process.
+    std::mem::forget(child);
+}
+
+pub fn children_of(parent: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw).collect()
+}
+
+fn command_of(pid: Pid) -> String {
+    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&raw).into_owned();
+    text.split('\0').next().unwrap_or_default().to_string()
+}
