@@ -477,7 +477,7 @@ mod tests {
         }
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_size("2 GiB"), Ok(2 << 30));
-        assert_eq!(parse_size("99999999999999999999GiB").is_err(), true);
+        assert!(parse_size("99999999999999999999GiB").is_err());
         assert!(from_file("[cache]\nsize = \"1KiB\"").is_err());
     }
 

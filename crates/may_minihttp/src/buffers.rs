@@ -74,25 +74,23 @@ pub(crate) struct Buffers {
 }
 
 thread_local! {
-    static KEPT: RefCell<Vec<Box<Buffers>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes a set. Never inlined: a thread-local's address must not live across a yield.
 #[inline(never)]
-pub(crate) fn take() -> Box<Buffers> {
-    KEPT.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
-        Box::new(Buffers {
-            input: Input::new(),
-            out: Vec::with_capacity(INPUT_SIZE_BYTES),
-            head: Vec::with_capacity(1024),
-            body: Vec::with_capacity(INPUT_SIZE_BYTES),
-        })
+pub(crate) fn take() -> Buffers {
+    KEPT.with_borrow_mut(Vec::pop).unwrap_or_else(|| Buffers {
+        input: Input::new(),
+        out: Vec::with_capacity(INPUT_SIZE_BYTES),
+        head: Vec::with_capacity(1024),
+        body: Vec::with_capacity(INPUT_SIZE_BYTES),
     })
 }
 
 /// Gives a set back; one that grew, or is over the number kept, is freed.
 #[inline(never)]
-pub(crate) fn put(buffers: Box<Buffers>) {
+pub(crate) fn put(buffers: Buffers) {
     let grown = buffers.input.data.len() + buffers.out.capacity() + buffers.body.capacity();
     if grown > BUFFER_KEEP_MAX_BYTES * 3 {
         return;

@@ -51,7 +51,7 @@ impl<S: HttpService> Connection<S> {
 
     /// Serves until either side closes. Buffers are held only while a request is under way.
     pub(crate) fn run(mut self) {
-        let mut held: Option<Box<Buffers>> = None;
+        let mut held: Option<Buffers> = None;
         loop {
             let mut working = held.take().unwrap_or_else(buffers::take);
             let turn = self.turn(&mut working);

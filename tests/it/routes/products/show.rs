@@ -7,11 +7,14 @@ use serde_json::to_string as quote;
 
 use crate::support::{seed, Dice, Server};
 
+/// Id, name, original price, sale price, default.
+type StyleRow = (i64, String, String, Option<String>, bool);
+
 /// The tables' text, as the wire format wants it; nothing of the server's own code.
 struct Tables {
     products: BTreeMap<i64, Vec<String>>,
     features: HashMap<i64, Vec<(String, Option<String>)>>,
-    styles: HashMap<i64, Vec<(i64, String, String, Option<String>, bool)>>,
+    styles: HashMap<i64, Vec<StyleRow>>,
     photos: HashMap<i64, Vec<(String, String)>>,
     skus: HashMap<i64, Vec<(i64, String, i64)>>,
     related: HashMap<i64, Vec<i64>>,
@@ -95,11 +98,7 @@ impl Tables {
         format!("{{\"product_id\":\"{id}\",\"results\":[{}]}}", styles.join(","))
     }
 
-    fn style(
-        &self,
-        (id, name, price, sale, default): &(i64, String, String, Option<String>, bool),
-        base: &str,
-    ) -> String {
+    fn style(&self, (id, name, price, sale, default): &StyleRow, base: &str) -> String {
         let mut photos: Vec<String> = self
             .photos
             .get(id)

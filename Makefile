@@ -1,0 +1,45 @@
+# catwalk. `make` alone prints the verbs.
+
+SHELL := /bin/sh
+ARGS ?=
+
+.PHONY: help run test lint build soak bench clean
+
+help:
+	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
+	@echo '             ARGS="--listen 127.0.0.1:9000 --products 500" are passed on to catwalk dev'
+	@echo 'make test    every test, on clusters of its own'
+	@echo 'make lint    formatting, clippy with warnings denied, dependency rules'
+	@echo 'make build   the release binary, target/release/catwalk'
+	@echo 'make soak    the tests that kill, for 30 seconds each'
+	@echo 'make bench   last page against first page of a million products'
+	@echo 'make clean   what was built, and the private cluster'
+
+run: build
+	@exec target/release/catwalk dev $(ARGS)
+
+build: prepare
+	cargo build --release --locked --bin catwalk
+
+test: prepare
+	cargo test --workspace --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	else echo 'cargo-deny is not installed: dependency rules not checked'; fi
+
+soak: prepare
+	CATWALK_SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed
+
+bench: build
+	bench/pages
+
+.PHONY: prepare
+prepare:
+	@.ci/prepare
+
+clean:
+	cargo clean
+	rm -rf .catwalk
