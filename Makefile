@@ -33,8 +33,8 @@ lint:
 soak: prepare
 	CATWALK_SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed
 
-bench: build
-	bench/pages
+bench: prepare
+	cargo bench --locked --bench pages
 
 .PHONY: prepare
 prepare:
