@@ -31,7 +31,7 @@ lint:
 	else echo 'cargo-deny is not installed: dependency rules not checked'; fi
 
 soak: prepare
-	CATWALK_SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed
+	SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed
 
 bench: prepare
 	cargo bench --locked --bench pages

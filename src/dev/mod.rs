@@ -85,14 +85,14 @@ fn companion(cluster: Cluster, pid: nix::unistd::Pid) -> Companion {
 
 /// Migrates and fills, in a child: this process must stay single-threaded.
 fn fill(args: &cli::Dev, config: &Config, events: &mut Events) -> Result<()> {
-    let (url, archive) = (config.database_url.clone(), args.load.clone());
+    let (url, archive, rejects) = (config.database_url.clone(), args.load.clone(), args.dir.clone());
     let products = args.products.unwrap_or(PRODUCTS);
     let parent = fork::own_pid();
     let child = fork::fork(|| {
         let done = crate::os::signal::reset_for_exec()
             .and_then(|()| fork::die_with_parent(parent, Signal::SIGKILL))
             .map_err(anyhow::Error::from)
-            .and_then(|()| fill_in_child(&url, archive, products));
+            .and_then(|()| fill_in_child(&url, archive, rejects, products));
         match done {
             Ok(status) => status,
             Err(e) => {
@@ -114,7 +114,7 @@ fn fill(args: &cli::Dev, config: &Config, events: &mut Events) -> Result<()> {
     }
 }
 
-fn fill_in_child(url: &str, archive: Option<PathBuf>, products: u64) -> Result<i32> {
+fn fill_in_child(url: &str, archive: Option<PathBuf>, rejects: PathBuf, products: u64) -> Result<i32> {
     make_database(url)?;
     let client = crate::db::connect(url)?;
     crate::db::migrate::migrate(&client)?;
@@ -122,10 +122,7 @@ fn fill_in_child(url: &str, archive: Option<PathBuf>, products: u64) -> Result<i
         return Ok(0);
     }
     match archive {
-        Some(dir) => {
-            let rejects = dir.clone();
-            etl::load::run(&client, &etl::load::Options { dir, rejects, replace: false })
-        }
+        Some(dir) => etl::load::run(&client, &etl::load::Options { dir, rejects, replace: false }),
         None => etl::seed::run(&client, products, SEED).map(|()| 0),
     }
 }

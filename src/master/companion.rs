@@ -62,7 +62,7 @@ impl Companion {
 
     /// Ends it and waits until it has.
     pub fn stop(self, events: &mut Events) {
-        let Some(pid) = self.pid else { return };
+        let Some(pid) = self.pid.filter(|pid| fork::is_there(*pid)) else { return };
         fork::signal(pid, self.stop);
         if events.wait_for(pid, STOP_MAX).is_none() {
             log::warn!("{} (pid {pid}) does not end; told to end at once", self.name);

@@ -64,6 +64,11 @@ pub fn signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
 }
 
+/// Whether a child runs, or has ended and was not reaped.
+pub fn is_there(pid: Pid) -> bool {
+    kill(pid, None).is_ok()
+}
+
 /// In a child: die with `signal` when the parent dies. Cleared by a change of user, so it comes after it; the
 /// parent may be gone already, so that is checked.
 pub fn die_with_parent(parent: Pid, signal: Signal) -> nix::Result<()> {

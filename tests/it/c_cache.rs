@@ -126,7 +126,7 @@ fn spawn(slot: usize, arena: &SharedMemory, truth: &SharedMemory) -> Child {
 
 #[test]
 fn processes_killed_at_any_instruction_leave_a_sound_cache() {
-    let seconds = std::env::var("CATWALK_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6);
+    let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6);
     let layout = Layout::new(ARENA_SIZE_BYTES, PROCESSES);
     let memory = Arc::new(SharedMemory::create("test-arena", layout.size_bytes).unwrap());
     let arena = Arena::format(memory.clone(), ARENA_SIZE_BYTES, PROCESSES, 3);

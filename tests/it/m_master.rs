@@ -18,7 +18,7 @@ fn is_gone(pid: nix::unistd::Pid) -> bool {
 /// when a kill fell into its life, and no answer is ever wrong.
 #[test]
 fn killed_workers_fail_only_what_they_held() {
-    let seconds = std::env::var("CATWALK_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6);
+    let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6);
     let server = Server::start(&["--workers", "2", "--products", "500"]);
     let expected: Vec<Vec<u8>> = {
         let mut connection = server.connect();
