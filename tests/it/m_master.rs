@@ -108,24 +108,21 @@ fn a_stopped_worker_is_killed_and_replaced() {
 fn a_worker_that_keeps_dying_is_started_with_pauses_and_its_listener_lent() {
     let server = Server::start(&["--workers", "2"]);
     let steady = server.workers()[0];
+    let mut lent = false;
     // SIGABRT is what a panic ends in: it counts against the worker.
-    let mut killed = 0;
-    eventually("five deaths in a row", || {
+    eventually("a crash loop is told, and its listener was lent meanwhile", || {
         if let Some(young) = server.workers().into_iter().find(|pid| *pid != steady) {
             let _ = kill(young, Signal::SIGABRT);
             // What it holds dies with it; what comes afterwards must not notice.
             eventually("it is gone", || is_gone(young));
-            killed += 1;
         }
-        // Whoever listens meanwhile: no connect waits for the one in back-off.
-        let start = Instant::now();
-        assert_eq!(server.get("/products/1").status, 200);
-        assert!(start.elapsed() < Duration::from_secs(2));
-        server.metric("catwalk_workers_crash_looping") == 1
+        // Half of these connections fall to the listener of the one in back-off.
+        (0..20).for_each(|_| assert_eq!(server.get("/products/1").status, 200));
+        lent |= server.workers() == [steady];
+        lent && server.metric("catwalk_workers_crash_looping") == 1
     });
     let ready = server.get("/readyz");
     assert_eq!(ready.status, 503, "{}", ready.text());
-    assert!(killed >= 5);
 }
 
 #[test]

@@ -49,8 +49,14 @@ impl<S: HttpService> Connection<S> {
         Connection { stream, service, shared, readable: true, ending: false }
     }
 
-    /// Serves until either side closes. Buffers are held only while a request is under way.
+    /// Serves until either side closes, then leaves epoll before the descriptor's number can become another's.
     pub(crate) fn run(mut self) {
+        self.serve();
+        drop(self.stream.into_inner());
+    }
+
+    /// Buffers are held only while a request is under way.
+    fn serve(&mut self) {
         let mut held: Option<Buffers> = None;
         loop {
             let mut working = held.take().unwrap_or_else(buffers::take);

@@ -181,7 +181,14 @@ struct Acceptor<F> {
 }
 
 impl<F: HttpServiceFactory> Acceptor<F> {
+    /// Accepts until stopped. Leaves epoll before closing: other descriptors keep the listener alive, and with it
+    /// a registration that points to freed memory.
     fn run(self) {
+        self.accept();
+        drop(self.listener.into_inner());
+    }
+
+    fn accept(&self) {
         while !self.stop.load(Ordering::Relaxed) {
             match self.listener.inner().accept() {
                 Ok((stream, _)) => self.open(stream),

@@ -316,6 +316,8 @@ impl Connection {
             Err(e) => e,
         };
         self.fail_all(why);
+        // Leaves epoll before the descriptor's number can become another's.
+        drop(self.stream.into_inner());
     }
 
     /// Turns until closed: take requests, write, read what came, wait.

@@ -103,6 +103,16 @@ impl Connection {
         }
     }
 
+    /// Sends `bytes` and the end of this side in one segment.
+    pub fn send_last(&mut self, bytes: &[u8]) {
+        use std::os::fd::AsRawFd;
+        let fd = self.stream.get_ref().as_raw_fd();
+        // SAFETY: a live descriptor and a live slice; MSG_MORE keeps the data back until the FIN goes with it.
+        let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_MORE) };
+        assert_eq!(sent, bytes.len() as isize);
+        self.finish();
+    }
+
     /// Everything until the server closes.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
