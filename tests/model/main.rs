@@ -1,0 +1,190 @@
+//! The shared memory's protocols under every interleaving and every reordering that loom knows: the algorithm of
+//! `cache::segment`, `cache::index` and `cache::fence`, line by line, over loom's atomics. Each model is also run
+//! with one of its guards taken out, and must find the failure then.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use loom::sync::atomic::{fence, AtomicU64, Ordering};
+use loom::sync::Arc;
+use loom::thread;
+
+/// Whether some execution of the model breaks its assertion.
+fn breaks(model: impl Fn() + Sync + Send + 'static) -> bool {
+    catch_unwind(AssertUnwindSafe(|| loom::model(model))).is_err()
+}
+
+/// A segment in its second life: what a reader of the first one may see.
+struct Segment {
+    /// An index item: the generation it was published under; 0 is empty.
+    item: AtomicU64,
+    generation: AtomicU64,
+    /// A record of two words, equal in a whole one.
+    data: [AtomicU64; 2],
+}
+
+/// Which guard is taken out.
+#[derive(Clone, Copy, PartialEq)]
+enum Without {
+    Nothing,
+    /// The Release fence between the new generation and the first new byte.
+    WriterFence,
+    /// The Acquire fence between the last byte and the second look.
+    ReaderFence,
+    /// The second look at the generation.
+    SecondLook,
+    /// The Release of the publishing store.
+    PublishRelease,
+    /// Raising the generation at all.
+    Generation,
+}
+
+impl Segment {
+    /// In its first life, with the record 1, 1 published under generation 1.
+    fn new() -> Segment {
+        Segment {
+            item: AtomicU64::new(1),
+            generation: AtomicU64::new(1),
+            data: [AtomicU64::new(1), AtomicU64::new(1)],
+        }
+    }
+
+    /// `evict::drain`, `segment::renew`, `Appender::append`, `index::publish`.
+    fn recycle(&self, without: Without) {
+        let _ = self.item.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed);
+        if without != Without::Generation {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        if without != Without::WriterFence {
+            fence(Ordering::Release);
+        }
+        self.data.iter().for_each(|word| word.store(2, Ordering::Relaxed));
+        let publish = if without == Without::PublishRelease { Ordering::Relaxed } else { Ordering::Release };
+        let generation = if without == Without::Generation { 1 } else { 2 };
+        let _ = self.item.compare_exchange(0, generation, publish, Ordering::Relaxed);
+    }
+
+    /// `index::matches`, `segment::copy_words`: the record's words, if they may be used.
+    fn read(&self, without: Without) -> Option<(u64, [u64; 2])> {
+        let item = self.item.load(Ordering::Acquire);
+        let before = self.generation.load(Ordering::Acquire);
+        if item == 0 || before != item {
+            return None;
+        }
+        let words = [self.data[0].load(Ordering::Relaxed), self.data[1].load(Ordering::Relaxed)];
+        if without != Without::ReaderFence {
+            fence(Ordering::Acquire);
+        }
+        let now = self.generation.load(Ordering::Relaxed);
+        (without == Without::SecondLook || now == before).then_some((before, words))
+    }
+}
+
+fn recycle_under_a_reader(without: Without) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let segment = Arc::new(Segment::new());
+        let writer = {
+            let segment = segment.clone();
+            thread::spawn(move || segment.recycle(without))
+        };
+        if let Some((generation, words)) = segment.read(without) {
+            assert_eq!(words, [generation, generation], "bytes of another life");
+        }
+        writer.join().expect("it ends");
+    }
+}
+
+#[test]
+fn a_reader_never_takes_bytes_of_another_life() {
+    assert!(!breaks(recycle_under_a_reader(Without::Nothing)));
+}
+
+#[test]
+fn each_guard_of_recycling_is_needed() {
+    assert!(breaks(recycle_under_a_reader(Without::WriterFence)), "without the writer's fence");
+    assert!(breaks(recycle_under_a_reader(Without::ReaderFence)), "without the reader's fence");
+    assert!(breaks(recycle_under_a_reader(Without::SecondLook)), "without the second look");
+    assert!(breaks(recycle_under_a_reader(Without::Generation)), "without a new generation");
+}
+
+/// A fresh segment of the same generation that the reader knows: only the publishing store orders its bytes.
+#[test]
+fn the_publishing_store_must_release() {
+    let model = |without| {
+        move || {
+            let segment = Arc::new(Segment::new());
+            segment.item.store(0, Ordering::Relaxed);
+            segment.generation.store(2, Ordering::Relaxed);
+            let writer = {
+                let segment = segment.clone();
+                thread::spawn(move || {
+                    segment.data.iter().for_each(|word| word.store(2, Ordering::Relaxed));
+                    let order = if without == Without::PublishRelease {
+                        Ordering::Relaxed
+                    } else {
+                        Ordering::Release
+                    };
+                    segment.item.store(2, order);
+                })
+            };
+            if let Some((_, words)) = segment.read(Without::Nothing) {
+                assert_eq!(words, [2, 2], "an item whose bytes are not there yet");
+            }
+            writer.join().expect("it ends");
+        }
+    };
+    assert!(!breaks(model(Without::Nothing)));
+    assert!(breaks(model(Without::PublishRelease)));
+}
+
+/// A writer changes the row, raises the fence, acknowledges; a filler takes its token, reads the row, publishes; a
+/// reader who saw the acknowledgement looks the key up.
+fn fill_under_a_write(token_first: bool, raise_first: bool) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let (row, lane, acknowledged) =
+            (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        // Version and token of the published record, in one word as one compare-and-swap publishes them.
+        let record = Arc::new(AtomicU64::new(0));
+        let writer = {
+            let (row, lane, acknowledged) = (row.clone(), lane.clone(), acknowledged.clone());
+            thread::spawn(move || {
+                // COMMIT: the database orders it before everything that this process does afterwards.
+                row.store(2, Ordering::SeqCst);
+                if raise_first {
+                    lane.fetch_add(1, Ordering::Release);
+                    acknowledged.store(1, Ordering::Release);
+                } else {
+                    acknowledged.store(1, Ordering::Release);
+                    lane.fetch_add(1, Ordering::Release);
+                }
+            })
+        };
+        let filler = {
+            let (row, lane, record) = (row.clone(), lane.clone(), record.clone());
+            thread::spawn(move || {
+                let early = lane.load(Ordering::Acquire);
+                let version = row.load(Ordering::SeqCst);
+                let token = if token_first { early } else { lane.load(Ordering::Acquire) };
+                record.store(version << 32 | (token + 1), Ordering::Release);
+            })
+        };
+        let was_acknowledged = acknowledged.load(Ordering::Acquire) == 1;
+        let found = record.load(Ordering::Acquire);
+        let is_valid = found != 0 && (found & 0xFFFF_FFFF) == lane.load(Ordering::Acquire) + 1;
+        if was_acknowledged && is_valid {
+            assert_eq!(found >> 32, 2, "an old version after its successor was acknowledged");
+        }
+        writer.join().expect("it ends");
+        filler.join().expect("it ends");
+    }
+}
+
+#[test]
+fn no_old_version_is_served_after_a_write_was_acknowledged() {
+    assert!(!breaks(fill_under_a_write(true, true)));
+}
+
+#[test]
+fn token_before_select_and_fence_before_acknowledgement_are_both_needed() {
+    assert!(breaks(fill_under_a_write(false, true)), "a token taken after the SELECT");
+    assert!(breaks(fill_under_a_write(true, false)), "acknowledged before the fence is raised");
+}
