@@ -8,7 +8,7 @@ create table product_rank_version (
     only_row boolean primary key default true check (only_row),
     version bigint not null
 );
-insert into product_rank_version (version) values (0);
+insert into product_rank_version (version) values (1);
 
 create table product_ranks (
     block bigint primary key,
@@ -16,6 +16,8 @@ create table product_ranks (
     version bigint not null
 );
 create index product_ranks_version on product_ranks (version);
+insert into product_ranks (block, members, version)
+    select id >> 6, bit_or(1::bigint << (id & 63)::int), 1 from products group by 1;
 
 create function products_rank_follow() returns trigger language plpgsql set search_path from current as $$
 declare

@@ -23,7 +23,9 @@ use crate::cache::{Cache, Filled, Key, Kind, Record, Token};
 use crate::catalogue::View;
 use crate::db::ranks::RankMap;
 use crate::db::{products, Pool};
-use crate::limits::{BATCH_KEYS_MAX, LANES, LANE_STACK_SIZE_BYTES, LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX};
+use crate::limits::{
+    BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES, LANE_STACK_SIZE_BYTES, LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX,
+};
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
 
@@ -210,7 +212,9 @@ impl Fetcher {
         if kind != Kind::List {
             let mut at = 0;
             while at < state.queue.len() && batch.len() < BATCH_KEYS_MAX {
-                match state.queue[at].key.kind == kind {
+                // A second flight of one key, under a later token, waits for a statement of its own.
+                let key = state.queue[at].key;
+                match key.kind == kind && batch.iter().all(|f| f.key != key) {
                     true => batch.extend(state.queue.remove(at)),
                     false => at += 1,
                 }
@@ -219,7 +223,18 @@ impl Fetcher {
         Some(batch)
     }
 
+    /// Fetches a batch, less what has waited too long already.
     fn serve(&self, batch: &[Arc<Flight>], shaper: &mut Shaper) {
+        let oldest_ns = clock::boottime_ns().saturating_sub(DATABASE_WAIT_MAX.as_nanos() as u64);
+        let (batch, late): (Vec<_>, Vec<_>) = batch.iter().partition(|f| f.born_ns >= oldest_ns);
+        let too_late = || FetchError::Unavailable("the database is too busy at the moment".into());
+        late.iter().for_each(|flight| self.land(flight, Err(too_late()), false));
+        if !batch.is_empty() {
+            self.fetch_batch(&batch, shaper);
+        }
+    }
+
+    fn fetch_batch(&self, batch: &[&Arc<Flight>], shaper: &mut Shaper) {
         let ids: Vec<i64> = batch.iter().map(|f| f.key.id).collect();
         self.pool.count_statement(ids.len());
         match self.pool.read(|client| self.read_views(client, batch[0].key.kind, &ids)) {

@@ -29,8 +29,6 @@ pub enum Gate {
     Schema(u64),
     #[error("the binary interface differs: another build wrote it")]
     Abi,
-    #[error("it holds another database's records")]
-    Database,
 }
 
 /// Which database records come from.
@@ -91,28 +89,12 @@ impl Arena {
         }
     }
 
-    /// Binds a fresh arena to the database its records will come from, or checks that it is the same.
-    ///
-    /// # Errors
-    /// [`Gate::Database`] when it is bound to another one.
-    pub fn bind(&self, identity: DatabaseIdentity) -> Result<(), Gate> {
-        let word = self.word(header::SYSTEM_IDENTIFIER);
-        match word.compare_exchange(0, identity.system_identifier, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => {
-                self.word(header::TIMELINE).store(identity.timeline, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(found) if found == identity.system_identifier => {
-                let timeline = self.word(header::TIMELINE).load(Ordering::Relaxed);
-                // Another worker may be between its two stores: 0 is not a timeline.
-                if timeline == 0 || timeline == identity.timeline {
-                    Ok(())
-                } else {
-                    Err(Gate::Database)
-                }
-            }
-            Err(_) => Err(Gate::Database),
-        }
+    /// Binds the arena to the database its records come from; returns what it was bound to before.
+    pub fn bind(&self, identity: DatabaseIdentity) -> DatabaseIdentity {
+        let before = self.database();
+        self.word(header::TIMELINE).store(identity.timeline, Ordering::Relaxed);
+        self.word(header::SYSTEM_IDENTIFIER).store(identity.system_identifier, Ordering::Relaxed);
+        before
     }
 }
 

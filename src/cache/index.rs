@@ -10,7 +10,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::arena::Arena;
-use crate::cache::record::Key;
+use crate::cache::record::RecordHeader;
 use crate::cache::segment;
 use crate::limits::BUCKET_ITEMS;
 use crate::metrics::{Counter, SlotMetrics};
@@ -54,14 +54,38 @@ pub fn matches(arena: &Arena, hash: u64) -> impl Iterator<Item = Item> + '_ {
     })
 }
 
-/// Puts `item` into its bucket: over an item of the same key if there is one, else into an empty or dead
-/// place, else over a neighbour.
+/// What became of an item to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    Yes,
+    /// The present record of the key was read later, under the same token.
+    Overtaken,
+    /// Every compare-and-swap was lost to others.
+    Lost,
+}
+
+/// Where an item may go.
+enum Place {
+    /// Over the word seen there; whether a live neighbour is lost by it.
+    At {
+        at: usize,
+        seen: u64,
+        displaces: bool,
+    },
+    Overtaken,
+}
+
+/// Puts `item`, whose record has `header`, into its bucket: over an item of the same key if there is one, else into an
+/// empty or dead place, else over a neighbour.
 ///
 /// One compare-and-swap decides; when it is lost the search starts again, a few times.
-pub fn publish(arena: &Arena, hash: u64, key: Key, item: Item, metrics: &SlotMetrics) {
+pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotMetrics) -> Published {
+    let hash = arena.hash(header.key);
     let item = Item { tag: tag(hash), ..item };
     for _ in 0..BUCKET_ITEMS {
-        let (at, seen, displaces) = choose(arena, hash, key, item);
+        let Place::At { at, seen, displaces } = choose(arena, hash, header, item) else {
+            return Published::Overtaken;
+        };
         // ORDERING: Release pairs with the Acquire of `matches`.
         let swapped =
             arena.word(at).compare_exchange(seen, item.pack(), Ordering::Release, Ordering::Relaxed);
@@ -69,34 +93,39 @@ pub fn publish(arena: &Arena, hash: u64, key: Key, item: Item, metrics: &SlotMet
             if displaces {
                 metrics.count(Counter::CacheDisplaced);
             }
-            return;
+            return Published::Yes;
         }
     }
+    Published::Lost
 }
 
-/// The place for a new item: its offset, the word seen there, and whether a live neighbour is lost.
-fn choose(arena: &Arena, hash: u64, key: Key, item: Item) -> (usize, u64, bool) {
+fn choose(arena: &Arena, hash: u64, header: &RecordHeader, item: Item) -> Place {
     let bucket = arena.layout().bucket_at(hash as usize);
-    let places = (1..=BUCKET_ITEMS).map(|n| {
-        let at = bucket + n * 8;
-        (at, arena.word(at).load(Ordering::Acquire))
-    });
     let mut free = None;
-    for (at, word) in places {
-        let present = Item::unpack(word);
-        if word != 0 && present.tag == item.tag && segment::key_of(arena, present) == Some(key) {
-            return (at, word, false);
+    for n in 1..=BUCKET_ITEMS {
+        let at = bucket + n * 8;
+        let seen = arena.word(at).load(Ordering::Acquire);
+        let present = Item::unpack(seen);
+        let same_tag = seen != 0 && present.tag == item.tag;
+        match same_tag.then(|| segment::read_header(arena, present)).flatten() {
+            Some(found) if found.key == header.key => {
+                if found.token == header.token && found.born_ns > header.born_ns {
+                    return Place::Overtaken;
+                }
+                return Place::At { at, seen, displaces: false };
+            }
+            _ => {}
         }
-        if word == 0 || !segment::is_current(arena, present) {
-            free.get_or_insert((at, word));
+        if seen == 0 || !segment::is_current(arena, present) {
+            free.get_or_insert((at, seen));
         }
     }
-    if let Some((at, word)) = free {
-        return (at, word, false);
+    if let Some((at, seen)) = free {
+        return Place::At { at, seen, displaces: false };
     }
     // All seven are live: the new location's low bits pick the one to lose.
     let at = bucket + (1 + item.location as usize / 2 % BUCKET_ITEMS) * 8;
-    (at, arena.word(at).load(Ordering::Acquire), true)
+    Place::At { at, seen: arena.word(at).load(Ordering::Acquire), displaces: true }
 }
 
 /// Takes `item` out of its bucket if it is still there.

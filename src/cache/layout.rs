@@ -95,7 +95,10 @@ impl Layout {
         // One bucket even without a cache: fences are raised all the same.
         let buckets = if on { (objects / BUCKET_LOAD).next_power_of_two() } else { 1 };
         let left = cache_size_bytes.saturating_sub(buckets * BUCKET_SIZE_BYTES);
-        let segments = if on { left / (segment_size + SEGMENT_HEADER_SIZE_BYTES) } else { 0 };
+        // An item's location reaches 2^32 × 8 bytes; two segments a worker are the least that can be recycled.
+        let reach = (1usize << 32) / (segment_size / 8);
+        let fitting = left / (segment_size + SEGMENT_HEADER_SIZE_BYTES);
+        let segments = if on { fitting.clamp(2 * workers + 2, reach) } else { 0 };
         let index_at = ARENA_HEADER_SIZE_BYTES + slots * SLOT_SIZE_BYTES;
         let headers_at = index_at + buckets * BUCKET_SIZE_BYTES;
         let data_at = (headers_at + segments * SEGMENT_HEADER_SIZE_BYTES).next_multiple_of(4096);

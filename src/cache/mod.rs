@@ -19,7 +19,7 @@ pub use record::{Encoding, Key, Kind, Record, RecordHeader};
 
 use crate::limits::RECORD_SIZE_MAX_BYTES;
 use crate::metrics::{Counter, SlotMetrics};
-use index::Item;
+use index::{Item, Published};
 use segment::Appender;
 
 /// Repeats of a lookup that was overtaken by recycling; after them it is a miss.
@@ -67,8 +67,10 @@ pub enum Filled {
     Published,
     /// The key was voided since the token was taken.
     Voided,
+    /// The present record was read from the database later.
+    Overtaken,
     TooLarge,
-    /// No segment could be had, or the cache is off.
+    /// No segment or no place in the index could be had, or the cache is off.
     Refused,
 }
 
@@ -157,7 +159,7 @@ impl Cache {
         let filled = self.try_fill(record);
         self.metrics.count(match filled {
             Filled::Published => Counter::CacheFills,
-            Filled::Voided => Counter::CacheFillsVoided,
+            Filled::Voided | Filled::Overtaken => Counter::CacheFillsVoided,
             Filled::TooLarge => Counter::CacheFillsTooLarge,
             Filled::Refused => Counter::CacheFillsRefused,
         });
@@ -178,13 +180,28 @@ impl Cache {
         let mut appender = self.appender.lock();
         let Some(item) = appender.append(&self.arena, record, &self.metrics) else { return Filled::Refused };
         drop(appender);
-        index::publish(&self.arena, self.arena.hash(header.key), header.key, item, &self.metrics);
-        Filled::Published
+        match index::publish(&self.arena, header, item, &self.metrics) {
+            Published::Yes => Filled::Published,
+            Published::Overtaken => Filled::Overtaken,
+            Published::Lost => Filled::Refused,
+        }
     }
 
     /// Voids every record under `key`'s fence, and every fill of it that is under way.
     pub fn forget(&self, key: Key) {
         fence::raise(&self.arena, key.fence());
+    }
+
+    /// Binds the arena to the database that fills come from. Records of another one, or of another timeline of it,
+    /// are voided.
+    pub fn bind(&self, identity: arena::DatabaseIdentity) {
+        let before = self.arena.bind(identity);
+        if before != identity && before != arena::DatabaseIdentity::default() {
+            log::warn!(
+                "the database is another one than before ({before:?}, now {identity:?}): the cache is voided"
+            );
+            self.forget_all();
+        }
     }
 
     /// Voids everything.

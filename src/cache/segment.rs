@@ -16,7 +16,7 @@ use crate::cache::arena::Arena;
 use crate::cache::evict;
 use crate::cache::index::Item;
 use crate::cache::layout::{segment as word_of, slot};
-use crate::cache::record::{Key, Record, RecordHeader};
+use crate::cache::record::{Record, RecordHeader};
 use crate::limits::RECORD_HEADER_SIZE_BYTES;
 use crate::metrics::SlotMetrics;
 
@@ -184,11 +184,6 @@ pub fn read_header(arena: &Arena, item: Item) -> Option<RecordHeader> {
         n += 1;
     });
     copied.then(|| RecordHeader::unpack(&words))
-}
-
-/// The key of `item`'s record; None when it was recycled.
-pub fn key_of(arena: &Arena, item: Item) -> Option<Key> {
-    read_header(arena, item).map(|header| header.key)
 }
 
 /// Appends bytes `[offset, offset + len)` of the item's record to `out`. False, with `out` as before, when it

@@ -178,12 +178,27 @@ fn each_gate_refuses_what_it_is_for() {
     ] {
         assert!(matches!(poke(at, value), Gate::Size { .. }), "{at} = {value}");
     }
-    let bound = arena(4 << 20);
+}
+
+#[test]
+fn another_database_voids_the_cache() {
+    let cache = cache(4 << 20);
     let identity = DatabaseIdentity { system_identifier: 5, timeline: 1 };
-    assert_eq!(bound.bind(identity), Ok(()));
-    assert_eq!(bound.bind(identity), Ok(()));
-    assert_eq!(bound.bind(DatabaseIdentity { timeline: 2, ..identity }), Err(Gate::Database));
-    assert_eq!(bound.bind(DatabaseIdentity { system_identifier: 6, ..identity }), Err(Gate::Database));
+    cache.bind(identity);
+    put(&cache, 1, "of five");
+    cache.bind(identity);
+    assert!(get(&cache, key(1), 0).is_some());
+    cache.bind(DatabaseIdentity { timeline: 2, ..identity });
+    assert_eq!(get(&cache, key(1), 0), None);
+}
+
+#[test]
+fn a_slow_filler_does_not_undo_a_newer_one() {
+    let cache = cache(4 << 20);
+    let token = cache.token(key(1));
+    assert_eq!(cache.fill(&record(key(1), token, 20, "newer")), Filled::Published);
+    assert_eq!(cache.fill(&record(key(1), token, 10, "older")), Filled::Overtaken);
+    assert_eq!(get(&cache, key(1), 20).as_deref(), Some("newer"));
 }
 
 /// Random words in index, segment headers and data: gets, fills and recycling go on without a panic.

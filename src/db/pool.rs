@@ -43,17 +43,26 @@ impl Pool {
         pool
     }
 
-    /// Connects what is missing, ticks what is there, wakes who waits; for the life of the process.
+    /// Connects what is missing, for the life of the process. Connecting may take long; nothing else waits for it.
     fn keep(&self) {
         loop {
             let connected = self.connections.iter().filter(|c| c.maintain()).count();
-            self.connections.iter().filter_map(|c| c.client().ok()).for_each(|client| client.tick());
-            // Whoever waits looks for itself: at a connection, or at its deadline.
-            let waiting = std::mem::take(&mut *self.waiting.lock());
-            waiting.iter().for_each(|waiter| waiter.unpark());
+            self.wake_waiting();
             let all = connected == self.connections.len();
             thread::park_timeout(if all { KEEP_PERIOD } else { KEEP_PERIOD_MISSING });
         }
+    }
+
+    /// Lets deadlines be looked at, of statements and of those who wait for a connection. A few times a second.
+    pub fn tick(&self) {
+        self.connections.iter().filter_map(|c| c.client().ok()).for_each(|client| client.tick());
+        self.wake_waiting();
+    }
+
+    /// Whoever waits looks for itself: at a connection, or at its deadline.
+    fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        waiting.iter().for_each(|waiter| waiter.unpark());
     }
 
     /// A live connection, in turn; waits for one, but not longer than `DATABASE_WAIT_MAX`.

@@ -16,7 +16,7 @@ use crate::db::statements::{PRODUCTS_LIST, PRODUCTS_RANKS};
 /// Ids of a block: one bit each.
 const BLOCK_BITS: u32 = 6;
 /// Tries to meet the database in one version while products come and go.
-const TRIES_MAX: usize = 8;
+const TRIES_MAX: usize = 64;
 
 /// One state of the map.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +72,7 @@ impl RankMap {
     /// `count` products by id, after skipping `offset`.
     ///
     /// # Errors
-    /// Those of the statements; [`Error::Protocol`] when products come and go faster than they can be listed.
+    /// Those of the statements; [`Error::Timeout`] when products come and go faster than they can be listed.
     pub fn list(&self, client: &Client, offset: u64, count: i64) -> Result<Vec<Product>, Error> {
         let statement = client.prepare_cached(PRODUCTS_LIST)?;
         for _ in 0..TRIES_MAX {
@@ -87,7 +87,8 @@ impl RankMap {
             }
             self.refresh(client, &ranks)?;
         }
-        Err(Error::Protocol("products are added and removed faster than they can be listed".into()))
+        log::warn!("products are added and removed faster than they can be listed");
+        Err(Error::Timeout)
     }
 
     /// Fetches the blocks that changed since `known`.

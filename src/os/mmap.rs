@@ -46,8 +46,13 @@ impl SharedMemory {
     /// Maps existing shared memory, as large as it is.
     ///
     /// # Errors
-    /// EINVAL for an empty or oddly sized one, and what mmap(2) says.
+    /// EINVAL for an empty or oddly sized one, EPERM for one that can shrink, and what mmap(2) says.
     pub fn open(fd: OwnedFd) -> nix::Result<SharedMemory> {
+        // Memory that its maker could shrink under us would kill whoever touches it (SIGBUS).
+        let seals = SealFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GET_SEALS)?);
+        if !seals.contains(SealFlag::F_SEAL_SHRINK) {
+            return Err(Errno::EPERM);
+        }
         let size = nix::sys::stat::fstat(&fd)?.st_size;
         let size_bytes = usize::try_from(size).map_err(|_| Errno::EOVERFLOW)?;
         if size_bytes == 0 || !size_bytes.is_multiple_of(8) {

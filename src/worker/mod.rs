@@ -90,6 +90,7 @@ impl Worker {
         loop {
             let [commanded, terminated] = wait_readable([commands.fd(), termination.fd()], BEAT_PERIOD);
             beat.nudge();
+            self.site.pool.tick();
             if terminated && termination.is_asked() {
                 return self.drain(heritage.config.shutdown_timeout, &beat);
             }
@@ -137,6 +138,7 @@ impl Worker {
                 self.server.close_idle();
             }
             beat.nudge();
+            self.site.pool.tick();
             std::thread::sleep(Duration::from_millis(10));
         }
         match self.server.connections() {
@@ -158,7 +160,8 @@ fn check_database(site: &Site) {
         let outcome = site.pool.client().map_err(anyhow::Error::from).and_then(|client| {
             migrate::check(&client)?;
             let (system_identifier, timeline) = db::identity(&client)?;
-            Ok(site.cache.arena().bind(DatabaseIdentity { system_identifier, timeline })?)
+            site.cache.bind(DatabaseIdentity { system_identifier, timeline });
+            Ok(())
         });
         let failed = outcome.is_err();
         *site.database_state.lock() = outcome.map_err(|e| format!("{e:#}"));

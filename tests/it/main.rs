@@ -6,5 +6,6 @@ mod c_cache;
 mod d_database;
 mod e_etl;
 mod m_master;
+mod r_regress;
 mod routes;
 mod support;

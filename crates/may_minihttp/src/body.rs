@@ -27,6 +27,9 @@ pub struct BodyReader<'b> {
     state: State,
     size_bytes: u64,
     awaits_continue: bool,
+    /// Whether anything was received here, and what epoll said meanwhile: the connection's wait must know.
+    received: bool,
+    flags: usize,
 }
 
 /// ```text
@@ -68,6 +71,8 @@ impl<'b> BodyReader<'b> {
             state,
             size_bytes: 0,
             awaits_continue,
+            received: false,
+            flags: 0,
         }
     }
 
@@ -94,6 +99,11 @@ impl<'b> BodyReader<'b> {
     /// After the end: bytes of the tail that were consumed, and what was received beyond the body.
     pub(crate) fn leftover(&self) -> (usize, &[u8]) {
         (self.tail_len - self.tail.len(), &self.more[self.more_at..])
+    }
+
+    /// Whether the socket may hold more that no new edge will tell of, and the epoll flags seen.
+    pub(crate) fn readiness(&self) -> (bool, usize) {
+        (self.received, self.flags)
     }
 
     fn buffered(&self) -> &[u8] {
@@ -129,7 +139,8 @@ impl<'b> BodyReader<'b> {
         self.more = kept;
         let len = self.more.len();
         self.more.resize(len + 8 * 1024, 0);
-        let got = receive_waiting(self.stream, &mut self.more[len..]);
+        self.received = true;
+        let got = receive_waiting(self.stream, &mut self.more[len..], &mut self.flags);
         self.more.truncate(len + *got.as_ref().unwrap_or(&0));
         match got? {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "the client left in the middle of a body")),
@@ -162,6 +173,9 @@ impl<'b> BodyReader<'b> {
         loop {
             match httparse::parse_chunk_size(self.buffered()) {
                 Ok(Status::Complete((line, size))) => {
+                    if !is_size_line(&self.buffered()[..line]) {
+                        return Err(bad_chunk());
+                    }
                     self.consume(line);
                     if self.size_bytes.saturating_add(size) > BODY_SIZE_MAX_BYTES {
                         return Err(io::Error::new(ErrorKind::FileTooLarge, "the body is over its limit"));
@@ -242,16 +256,24 @@ impl Read for BodyReader<'_> {
     }
 }
 
+/// A digit first, and no control character before the final CRLF: a line that two readers could end at different
+/// places is the start of request smuggling.
+fn is_size_line(line: &[u8]) -> bool {
+    let Some(line) = line.strip_suffix(b"\r\n") else { return false };
+    line.first().is_some_and(u8::is_ascii_hexdigit)
+        && line.iter().all(|b| *b == b'\t' || !b.is_ascii_control())
+}
+
 fn bad_chunk() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "the chunked framing is broken")
 }
 
-/// Receives, waiting for readiness; 0 at the end of the stream.
-pub(crate) fn receive_waiting(stream: &CoIo<TcpStream>, buf: &mut [u8]) -> io::Result<usize> {
+/// Receives, waiting for readiness and gathering what epoll says; 0 at the end of the stream.
+fn receive_waiting(stream: &CoIo<TcpStream>, buf: &mut [u8], flags: &mut usize) -> io::Result<usize> {
     loop {
         match stream.inner().read(buf) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                stream.wait_io();
+                *flags |= stream.wait_io();
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             other => return other,

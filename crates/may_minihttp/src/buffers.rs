@@ -25,12 +25,16 @@ impl Input {
         self.start == self.end
     }
 
+    fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+    }
+
     pub(crate) fn consume(&mut self, len: usize) {
         debug_assert!(self.start + len <= self.end);
         self.start += len;
         if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
+            self.clear();
         }
     }
 
@@ -88,9 +92,12 @@ pub(crate) fn take() -> Buffers {
     })
 }
 
-/// Gives a set back; one that grew, or is over the number kept, is freed.
+/// Gives a set back, emptied: what a broken connection left unsent must never reach another. One that grew, or is
+/// over the number kept, is freed.
 #[inline(never)]
-pub(crate) fn put(buffers: Buffers) {
+pub(crate) fn put(mut buffers: Buffers) {
+    buffers.input.clear();
+    buffers.out.clear();
     let grown = buffers.input.data.len() + buffers.out.capacity() + buffers.body.capacity();
     if grown > BUFFER_KEEP_MAX_BYTES * 3 {
         return;

@@ -12,7 +12,7 @@ use may::io::{CoIo, WaitIo};
 use crate::body::BodyReader;
 use crate::buffers::{self, Buffers};
 use crate::limits::{HEADERS_MAX, OUTPUT_FLUSH_BYTES, PIPELINE_TURN_MAX};
-use crate::parse::{parse_head, Refusal};
+use crate::parse::{parse_head, Framing, Refusal};
 use crate::request::{clock_boottime_ns, Request};
 use crate::response::{Frame, Response};
 use crate::server::{HttpService, Shared};
@@ -27,7 +27,7 @@ pub(crate) struct Connection<S> {
     /// Readiness seen while waiting for something else: receive before the next wait.
     readable: bool,
     /// The peer has ended its side, or the socket failed: receive until the end shows.
-    ending: bool,
+    peer_ended: bool,
 }
 
 /// How a turn ended.
@@ -46,7 +46,7 @@ enum Served {
 
 impl<S: HttpService> Connection<S> {
     pub(crate) fn new(stream: CoIo<TcpStream>, service: S, shared: Arc<Shared>) -> Connection<S> {
-        Connection { stream, service, shared, readable: true, ending: false }
+        Connection { stream, service, shared, readable: true, peer_ended: false }
     }
 
     /// Serves until either side closes, then leaves epoll before the descriptor's number can become another's.
@@ -84,7 +84,7 @@ impl<S: HttpService> Connection<S> {
         }
         let flags = self.stream.wait_io();
         self.readable = flags & (EPOLLIN | EPOLLERR_HUP_RDHUP) != 0;
-        self.ending |= flags & EPOLLERR_HUP_RDHUP != 0;
+        self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
     }
 
     /// Receives what is there, serves it, writes the answers.
@@ -102,7 +102,7 @@ impl<S: HttpService> Connection<S> {
                 Ok(0) => return Ok(Turn::Close),
                 Ok(len) => {
                     buffers.input.received(len);
-                    self.readable = len == room || self.ending;
+                    self.readable = len == room || self.peer_ended;
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
@@ -160,16 +160,29 @@ impl<S: HttpService> Connection<S> {
         };
         let (head_len, mut frame) = (head.len, Frame::of(&head));
         let awaits = head.expects_continue;
-        if awaits {
+        let body_is_here = match head.framing {
+            Framing::None => true,
+            Framing::Length(len) => len <= (bytes.len() - head_len) as u64,
+            Framing::Chunked => false,
+        };
+        if !body_is_here {
+            // The client may wait for earlier answers before it sends the rest.
             self.write_out(out)?;
         }
         let mut body = BodyReader::new(&self.stream, head.framing, &bytes[head_len..], awaits);
         let mut response = Response::new(head_lines, body_bytes);
         let request = Request { head, body: &mut body, received_at_ns: clock_boottime_ns() };
-        self.service.call(request, &mut response)?;
+        let called = self.service.call(request, &mut response);
         frame.close |= !body.skip_rest() || self.shared.is_draining();
+        let (received, flags) = body.readiness();
         let (taken, beyond) = body.leftover();
         let beyond = (!beyond.is_empty()).then(|| beyond.to_vec());
+        if let Err(e) = called {
+            self.write_out(out)?;
+            return Err(e);
+        }
+        self.readable |= received;
+        self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
         let keep_alive = response.finish(out, frame);
         input.consume(head_len + taken);
         if let Some(bytes) = beyond {
@@ -190,7 +203,7 @@ impl<S: HttpService> Connection<S> {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     let flags = self.stream.wait_io();
                     self.readable |= flags & (EPOLLIN | EPOLLERR_HUP_RDHUP) != 0;
-                    self.ending |= flags & EPOLLERR_HUP_RDHUP != 0;
+                    self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
                 }
                 Err(e) => return Err(e),
             }

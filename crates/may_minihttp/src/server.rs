@@ -20,6 +20,9 @@ use crate::response::Response;
 /// Pause after accept(2) failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections accepted in a row before those that are open get their turn.
+const ACCEPTS_TURN_MAX: usize = 64;
+
 /// Answers requests of one connection, one after the other.
 pub trait HttpService {
     /// Fills `rsp`.
@@ -189,7 +192,13 @@ impl<F: HttpServiceFactory> Acceptor<F> {
     }
 
     fn accept(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
+        for turn in 1usize.. {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if turn.is_multiple_of(ACCEPTS_TURN_MAX) {
+                coroutine::yield_now();
+            }
             match self.listener.inner().accept() {
                 Ok((stream, _)) => self.open(stream),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {

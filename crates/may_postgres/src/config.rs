@@ -19,7 +19,7 @@ pub enum Host {
 }
 
 /// How to connect. Parse it from a `postgresql://` address or a `key=value` string.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     pub host: Host,
     pub port: u16,
@@ -32,6 +32,13 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Longest wait for one answer; see [`crate::Client::tick`]. None waits for ever.
     pub request_timeout: Option<Duration>,
+}
+
+impl std::fmt::Debug for Config {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Config({} as {})", self.display(), self.user)
+    }
 }
 
 impl Default for Config {

@@ -98,6 +98,8 @@ struct AnswerState {
     chunks: VecDeque<BytesMut>,
     size_bytes: usize,
     finished: bool,
+    /// Nobody reads it any more: what still comes is dropped.
+    abandoned: bool,
     failed: Option<Error>,
     waiting: Option<Arc<Blocker>>,
 }
@@ -105,8 +107,10 @@ struct AnswerState {
 impl Answer {
     fn push(&self, chunk: BytesMut, finished: bool) {
         let mut state = self.state.lock();
-        state.size_bytes += chunk.len();
-        state.chunks.push_back(chunk);
+        if !state.abandoned {
+            state.size_bytes += chunk.len();
+            state.chunks.push_back(chunk);
+        }
         state.finished |= finished;
         if state.finished || self.stream {
             if let Some(waiter) = state.waiting.take() {
@@ -186,6 +190,20 @@ impl Responses {
             };
             // A spurious return is harmless: the state is looked at again.
             let _ = waiter.park(None);
+        }
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        let mut state = self.answer.state.lock();
+        let was_full = state.size_bytes > STREAM_SIZE_MAX_BYTES;
+        state.abandoned = true;
+        state.chunks.clear();
+        state.size_bytes = 0;
+        drop(state);
+        if was_full {
+            self.shared.waker.wakeup();
         }
     }
 }
@@ -291,6 +309,8 @@ pub(crate) fn start(session: Session, config: &Config) -> Result<Client, Error> 
         outstanding: VecDeque::new(),
         inbox: session.leftover,
         outbox: BytesMut::with_capacity(READ_SIZE_BYTES),
+        peer_ended: false,
+        read_at: Instant::now(),
     };
     let builder = coroutine::Builder::new().stack_size(STACK_SIZE_BYTES / 8);
     // SAFETY: `run` keeps nothing in thread-local storage across a yield, and its stack holds no buffers.
@@ -307,6 +327,9 @@ struct Connection {
     outstanding: VecDeque<Arc<Answer>>,
     inbox: BytesMut,
     outbox: BytesMut,
+    /// The peer has ended its side: read until the end shows.
+    peer_ended: bool,
+    read_at: Instant,
 }
 
 impl Connection {
@@ -326,16 +349,16 @@ impl Connection {
         loop {
             let closing = self.take_requests();
             self.write()?;
-            if readable && !self.is_blocked_by_reader() {
-                self.read()?;
-                readable = false;
+            if readable {
+                readable = self.read()?;
             }
-            self.sweep();
+            self.sweep()?;
             if closing && self.outstanding.is_empty() && self.outbox.is_empty() {
                 return self.say_goodbye();
             }
             let flags = self.stream.wait_io();
             readable |= flags & (EPOLLIN | EPOLLERR_HUP_RDHUP) != 0;
+            self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
         }
     }
 
@@ -372,9 +395,11 @@ impl Connection {
         self.outstanding.front().is_some_and(|answer| answer.is_full())
     }
 
-    /// Reads until the socket has nothing more, dispatching whole messages.
-    fn read(&mut self) -> Result<(), Error> {
-        loop {
+    /// Reads until the socket has nothing more, dispatching whole messages; true when it stopped earlier, because
+    /// a streamed answer is not taken. A short read is the last one unless the peer has ended: a farewell and the end
+    /// of the stream behind it raise one edge.
+    fn read(&mut self) -> Result<bool, Error> {
+        while !self.is_blocked_by_reader() {
             let len = self.inbox.len();
             self.inbox.resize(len + READ_SIZE_BYTES, 0);
             let got = self.stream.inner_mut().read(&mut self.inbox[len..]);
@@ -382,16 +407,18 @@ impl Connection {
             match got {
                 Ok(0) => return Err(Error::Closed("the server closed it".into())),
                 Ok(n) => {
+                    self.read_at = Instant::now();
                     self.dispatch()?;
-                    if n < READ_SIZE_BYTES {
-                        return Ok(());
+                    if n < READ_SIZE_BYTES && !self.peer_ended {
+                        return Ok(false);
                     }
                 }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e.into()),
             }
         }
+        Ok(true)
     }
 
     fn dispatch(&mut self) -> Result<(), Error> {
@@ -425,14 +452,20 @@ impl Connection {
         }
     }
 
-    /// Fails what has waited too long. Only a prefix can be too old: answers come in the order of sending.
-    fn sweep(&mut self) {
+    /// Fails what has waited too long. Only a prefix can be too old: answers come in the order of sending. A peer
+    /// that has said nothing at all for twice that time is taken for dead.
+    fn sweep(&mut self) -> Result<(), Error> {
         if !self.shared.sweep.swap(false, Ordering::Relaxed) {
-            return;
+            return Ok(());
         }
-        let Some(limit) = self.shared.request_timeout else { return };
+        let Some(limit) = self.shared.request_timeout else { return Ok(()) };
         let late = self.outstanding.iter().take_while(|a| a.sent.elapsed() > limit);
         late.filter(|a| !a.stream).for_each(|a| a.fail(Error::Timeout));
+        let oldest = self.outstanding.front().filter(|a| !a.stream).map(|a| a.sent.elapsed());
+        if oldest.is_some_and(|age| age > limit * 2) && self.read_at.elapsed() > limit * 2 {
+            return Err(Error::Closed("the server has been silent for too long".into()));
+        }
+        Ok(())
     }
 
     fn say_goodbye(&mut self) -> Result<(), Error> {

@@ -92,9 +92,23 @@ impl Transaction<'_> {
         self.client
     }
 
+    /// # Errors
+    /// [`Error::Protocol`] when a statement had failed: the server rolls back then, and says so only in its tag.
     pub fn commit(mut self) -> Result<(), Error> {
         self.open = false;
-        self.client.batch_execute("commit")
+        let mut responses = self.client.shared.send(wire::simple_query("commit")?, false)?;
+        let mut committed = false;
+        while let Some(message) = responses.next()? {
+            if let Message::CommandComplete(body) = message {
+                committed = body.tag()? == "COMMIT";
+            }
+        }
+        match committed {
+            true => Ok(()),
+            false => {
+                Err(Error::Protocol("a statement had failed, so the transaction was rolled back".into()))
+            }
+        }
     }
 
     pub fn rollback(mut self) -> Result<(), Error> {

@@ -113,6 +113,13 @@ impl Connection {
         self.finish();
     }
 
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        nix::sys::socket::setsockopt(self.stream.get_ref(), nix::sys::socket::sockopt::Linger, &linger)
+            .expect("an option");
+    }
+
     /// Everything until the server closes.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
