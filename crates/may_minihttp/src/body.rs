@@ -27,9 +27,8 @@ pub struct BodyReader<'b> {
     state: State,
     size_bytes: u64,
     awaits_continue: bool,
-    /// Whether anything was received here, and what epoll said meanwhile: the connection's wait must know.
+    /// Whether anything was received here: the socket may hold more that no new edge will tell of.
     received: bool,
-    flags: usize,
 }
 
 /// ```text
@@ -72,7 +71,6 @@ impl<'b> BodyReader<'b> {
             size_bytes: 0,
             awaits_continue,
             received: false,
-            flags: 0,
         }
     }
 
@@ -101,9 +99,9 @@ impl<'b> BodyReader<'b> {
         (self.tail_len - self.tail.len(), &self.more[self.more_at..])
     }
 
-    /// Whether the socket may hold more that no new edge will tell of, and the epoll flags seen.
-    pub(crate) fn readiness(&self) -> (bool, usize) {
-        (self.received, self.flags)
+    /// Whether the socket may hold more that no new edge will tell of.
+    pub(crate) fn has_received(&self) -> bool {
+        self.received
     }
 
     fn buffered(&self) -> &[u8] {
@@ -140,7 +138,7 @@ impl<'b> BodyReader<'b> {
         let len = self.more.len();
         self.more.resize(len + 8 * 1024, 0);
         self.received = true;
-        let got = receive_waiting(self.stream, &mut self.more[len..], &mut self.flags);
+        let got = receive_waiting(self.stream, &mut self.more[len..]);
         self.more.truncate(len + *got.as_ref().unwrap_or(&0));
         match got? {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "the client left in the middle of a body")),
@@ -268,12 +266,12 @@ fn bad_chunk() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "the chunked framing is broken")
 }
 
-/// Receives, waiting for readiness and gathering what epoll says; 0 at the end of the stream.
-fn receive_waiting(stream: &CoIo<TcpStream>, buf: &mut [u8], flags: &mut usize) -> io::Result<usize> {
+/// Receives, waiting for readiness; 0 at the end of the stream.
+fn receive_waiting(stream: &CoIo<TcpStream>, buf: &mut [u8]) -> io::Result<usize> {
     loop {
         match stream.inner().read(buf) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                *flags |= stream.wait_io();
+                stream.wait_io();
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             other => return other,

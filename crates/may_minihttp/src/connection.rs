@@ -174,7 +174,7 @@ impl<S: HttpService> Connection<S> {
         let request = Request { head, body: &mut body, received_at_ns: clock_boottime_ns() };
         let called = self.service.call(request, &mut response);
         frame.close |= !body.skip_rest() || self.shared.is_draining();
-        let (received, flags) = body.readiness();
+        let received = body.has_received();
         let (taken, beyond) = body.leftover();
         let beyond = (!beyond.is_empty()).then(|| beyond.to_vec());
         if let Err(e) = called {
@@ -182,7 +182,6 @@ impl<S: HttpService> Connection<S> {
             return Err(e);
         }
         self.readable |= received;
-        self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
         let keep_alive = response.finish(out, frame);
         input.consume(head_len + taken);
         if let Some(bytes) = beyond {
