@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status as u8),
         Err(e) => {
             eprintln!("catwalk: {e:#}");
-            ExitCode::from(if e.is::<ConfigError>() { EXIT_CONFIG } else { 1 })
+            let bad_address = matches!(e.downcast_ref(), Some(may_postgres::Error::Config(_)));
+            ExitCode::from(if bad_address || e.is::<ConfigError>() { EXIT_CONFIG } else { 1 })
         }
     }
 }

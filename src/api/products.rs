@@ -51,7 +51,7 @@ fn answer(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key, 
             site.cache.token(key)
         }
     };
-    site.metrics.count(Counter::CacheMisses);
+    site.metrics.count(if site.cache.is_on() { Counter::CacheMisses } else { Counter::CacheBypassed });
     miss(site, req, rsp, key, token, id);
 }
 
@@ -64,7 +64,7 @@ fn miss(
     id: &str,
 ) {
     let fetched = site.fetcher.fetch(key, token);
-    let status = fetched.cache_status();
+    let status = if site.cache.is_on() { fetched.cache_status() } else { "fwd=bypass" };
     match fetched {
         Fetched { outcome: Ok(record), .. } if record.header().status == 404 => {
             rsp.header(&format!("Cache-Status: catwalk; {status}"));
