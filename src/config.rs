@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::limits::{CACHE_SIZE_MIN_BYTES, WORKERS_MAX};
+use may_minihttp::{Limits, Proxies};
+
+use crate::limits::{CACHE_SIZE_MIN_BYTES, DESCRIPTORS_RESERVED, HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX};
 use crate::machine::Machine;
 
 /// One setting: its key in the file (dotted) and its variable (`CATWALK_` + key in capitals, dots as `_`).
@@ -34,9 +36,24 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.size", "auto", "shared memory for the cache; auto: a quarter of the memory; 0: none"),
     setting("cache.max_age", "10s", "a change made by others is served after at most this long"),
     setting("cache.missing_max_age", "1s", "the same for products that do not exist"),
+    setting("cache.stale_if_error", "60s", "while no database can be reached, answers older than that by at most this long are served; 0: none"),
     setting("http.max_age", "0s", "max-age of product answers for clients and proxies; 0: they revalidate each time"),
     setting("http.origins", "*", "CORS: * or a list of origins, separated by commas"),
     setting("http.token", "", "if set, shopper routes need Authorization: Bearer with it, or with it alone"),
+    setting("http.connections", "auto", "open connections of the whole box, over it 503; auto: what descriptors and an eighth of the memory allow"),
+    setting("http.headers_max", "100", "header fields of a request, over it 431"),
+    setting("http.head_size_max", "64KiB", "size of a request's head, over it 431"),
+    setting("http.request_line_size_max", "16KiB", "size of a request line, over it 414"),
+    setting("http.body_size_max", "1MiB", "size of a request body, over it 413"),
+    setting("http.header_timeout", "10s", "for a request's head, from its first byte; then 408"),
+    setting("http.body_timeout", "30s", "for a request's body, and a second more for each 8 KiB received; then 408"),
+    setting("http.idle_timeout", "75s", "between two requests of a connection"),
+    setting("http.write_timeout", "30s", "without a byte of an answer taken by the client"),
+    setting("http.trusted_proxies", "", "networks whose Forwarded, X-Forwarded-For and PROXY headers are believed, as in 10.0.0.0/8, fd00::/8"),
+    setting("http.proxy_protocol", "false", "true: connections from trusted proxies begin with a PROXY header, version 1 or 2"),
+    setting("tls.listen", "", "address and port for HTTPS; empty: none"),
+    setting("tls.certificate", "", "PEM file with the certificate and its chain; read again on SIGHUP"),
+    setting("tls.key", "", "PEM file with the certificate's key; read again on SIGHUP"),
     setting("styles.placeholders", "true", "null photos and skus for a style without, as the old service answered"),
     setting("shutdown.timeout", "10s", "longest drain before what is left is ended"),
 ];
@@ -218,6 +235,14 @@ fn line_of(text: &str, at: usize) -> usize {
     text[..at.min(text.len())].matches('\n').count() + 1
 }
 
+/// Where HTTPS is served, and the PEM files of its certificate.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    pub listen: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
 /// The effective settings, typed and checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -229,11 +254,17 @@ pub struct Config {
     pub database_timeout: Duration,
     pub cache_max_age: Duration,
     pub cache_missing_max_age: Duration,
+    pub cache_stale_if_error: Duration,
     pub http_max_age: Duration,
     pub origins: Vec<String>,
     pub token: String,
+    /// Limits of a connection; `connections_max` is what [`Config::http_connections_per_worker`] says.
+    pub limits: Limits,
+    pub proxies: Proxies,
+    pub tls: Option<TlsFiles>,
     pub placeholders: bool,
     pub shutdown_timeout: Duration,
+    http_connections: Option<usize>,
     workers: Option<usize>,
     connections: Option<usize>,
     cache_size: Option<usize>,
@@ -250,9 +281,7 @@ impl Config {
         let s = &sources;
         let text = |key| s.parse(key, |v| Ok(v.to_string()));
         Ok(Config {
-            listen: s.parse("listen", |v| {
-                v.parse().map_err(|_| "expected ADDRESS:PORT, as in 127.0.0.1:8080".into())
-            })?,
+            listen: s.parse("listen", parse_address)?,
             public_url: s.parse("public_url", parse_public_url)?,
             campus: text("campus")?,
             log: s.parse("log", |v| {
@@ -262,11 +291,19 @@ impl Config {
             database_timeout: s.parse("database.timeout", parse_duration)?,
             cache_max_age: s.parse("cache.max_age", parse_duration)?,
             cache_missing_max_age: s.parse("cache.missing_max_age", parse_duration)?,
+            cache_stale_if_error: s.parse("cache.stale_if_error", parse_duration)?,
             http_max_age: s.parse("http.max_age", parse_duration)?,
             origins: s.parse("http.origins", |v| Ok(parse_list(v)))?,
             token: text("http.token")?,
-            placeholders: s
-                .parse("styles.placeholders", |v| v.parse().map_err(|_| "expected true or false".into()))?,
+            limits: read_limits(s)?,
+            proxies: Proxies {
+                trusted: s.parse("http.trusted_proxies", parse_networks)?,
+                speak_first: s.parse("http.proxy_protocol", parse_bool)?,
+            },
+            tls: read_tls(s)?,
+            placeholders: s.parse("styles.placeholders", parse_bool)?,
+            http_connections: s
+                .parse("http.connections", |v| parse_auto(v, |v| parse_count(v, 10_000_000)))?,
             shutdown_timeout: s.parse("shutdown.timeout", parse_duration)?,
             workers: s.parse("workers", |v| parse_auto(v, |v| parse_count(v, WORKERS_MAX)))?,
             connections: s.parse("database.connections", |v| parse_auto(v, |v| parse_count(v, 10_000)))?,
@@ -288,6 +325,14 @@ impl Config {
     /// Connections to the database for each worker, of the box's one budget.
     pub fn connections_per_worker(&self) -> usize {
         self.connections.map_or(2, |total| (total / self.workers()).max(1))
+    }
+
+    /// Open HTTP connections for each worker, whose process may have `descriptors` open.
+    pub fn http_connections_per_worker(&self, descriptors: u64) -> usize {
+        let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_RESERVED);
+        let memory = usize::try_from(self.machine.memory_bytes / 8).unwrap_or(usize::MAX);
+        let total = self.http_connections.unwrap_or(memory / HTTP_CONNECTION_SIZE_BYTES);
+        (total / self.workers()).clamp(1, free.max(1))
     }
 
     /// Bytes of shared memory for the cache; 0: none.
@@ -341,6 +386,78 @@ fn hide_password(url: &str) -> String {
             None => url.to_string(),
         },
         _ => url.to_string(),
+    }
+}
+
+fn read_limits(s: &Sources) -> Result<Limits, ConfigError> {
+    let limits = Limits {
+        headers_max: s.parse("http.headers_max", |v| parse_number(v, 1, 1000))?,
+        request_line_size_max_bytes: s.parse("http.request_line_size_max", |v| parse_size_from(v, 256))?,
+        head_size_max_bytes: s.parse("http.head_size_max", |v| parse_size_from(v, 1024))?,
+        body_size_max_bytes: s.parse("http.body_size_max", |v| parse_size(v).map(|n| n as u64))?,
+        header_timeout: s.parse("http.header_timeout", parse_timeout)?,
+        body_timeout: s.parse("http.body_timeout", parse_timeout)?,
+        idle_timeout: s.parse("http.idle_timeout", parse_timeout)?,
+        write_timeout: s.parse("http.write_timeout", parse_timeout)?,
+        ..Limits::default()
+    };
+    let line = limits.request_line_size_max_bytes;
+    s.parse("http.head_size_max", |_| match line < limits.head_size_max_bytes {
+        true => Ok(()),
+        false => {
+            Err(format!("a head must have room for more than a request line, which may take {line} bytes"))
+        }
+    })?;
+    Ok(limits)
+}
+
+fn read_tls(s: &Sources) -> Result<Option<TlsFiles>, ConfigError> {
+    let listen =
+        s.parse("tls.listen", |v| if v.is_empty() { Ok(None) } else { parse_address(v).map(Some) })?;
+    let Some(listen) = listen else { return Ok(None) };
+    let needed = |v: &str| match v.is_empty() {
+        true => Err("tls.listen is set, so a PEM file is needed here".to_string()),
+        false => Ok(PathBuf::from(v)),
+    };
+    let (certificate, key) = (s.parse("tls.certificate", needed)?, s.parse("tls.key", needed)?);
+    Ok(Some(TlsFiles { listen, certificate, key }))
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected ADDRESS:PORT, as in 127.0.0.1:8080".into())
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected true or false".into())
+}
+
+fn parse_networks(text: &str) -> Result<Vec<ipnet::IpNet>, String> {
+    let read = |item: String| {
+        let network = item.parse().or_else(|_| item.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
+        network.map_err(|_| format!("{item:?} is neither an address nor a network, as in 10.0.0.0/8"))
+    };
+    parse_list(text).into_iter().map(read).collect()
+}
+
+fn parse_number(text: &str, min: usize, max: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (min..=max).contains(n));
+    number.ok_or_else(|| format!("expected a number from {min} to {max}"))
+}
+
+fn parse_size_from(text: &str, min: usize) -> Result<usize, String> {
+    let size = parse_size(text)?;
+    match size >= min {
+        true => Ok(size),
+        false => Err(format!("the least is {min} bytes")),
+    }
+}
+
+/// A duration that is not 0: without any timeout one client could hold everything.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text)?;
+    match timeout.is_zero() {
+        true => Err("a timeout must be longer than 0".into()),
+        false => Ok(timeout),
     }
 }
 

@@ -2,13 +2,15 @@
 //! Runs in: master (create), worker (receive).
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use may_minihttp::Tls;
 
 use crate::cache::layout::Layout;
 use crate::cache::Arena;
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 use crate::metrics::MetricsPage;
 use crate::os::mmap::SharedMemory;
 use crate::os::{clock, fork, socket};
@@ -23,9 +25,30 @@ pub struct Heritage {
     /// One listener a worker, all on the same address, all owned by the master: a worker's death closes none.
     pub listeners: Vec<TcpListener>,
     pub address: SocketAddr,
+    /// The same for HTTPS; empty where none is served.
+    pub tls_listeners: Vec<TcpListener>,
+    pub tls: Option<Arc<Tls>>,
     pub workers: usize,
     /// CPUs to pin workers to, in turn.
     pub cpus: Vec<usize>,
+}
+
+impl Heritage {
+    /// Where HTTPS is served.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_listeners.first().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Reads certificate and key anew: workers born from now on have them, those that live read them themselves.
+    ///
+    /// # Errors
+    /// Why the files can't be used; what was read before stays in force.
+    pub fn reload_tls(&self) -> Result<()> {
+        if let (Some(tls), Some(files)) = (&self.tls, &self.config.tls) {
+            tls.replace(&read_tls(files)?);
+        }
+        Ok(())
+    }
 }
 
 /// Makes the listeners and the shared memory. Nothing here reads a record or starts a thread.
@@ -34,7 +57,11 @@ pub struct Heritage {
 /// A taken port or too little memory, with what to do about it.
 pub fn create(mut config: Config) -> Result<Heritage> {
     let workers = config.workers();
-    let listeners = listen(config.listen, workers)?;
+    let listeners = listen(config.listen, workers, "--listen")?;
+    let (tls, tls_listeners) = match &config.tls {
+        Some(files) => (Some(Arc::new(read_tls(files)?)), listen(files.listen, workers, "tls.listen =")?),
+        None => (None, Vec::new()),
+    };
     let address = listeners[0].local_addr().context("asking for the listener's address")?;
     config.set_address(address);
     let cache_size_bytes = config.cache_size_bytes();
@@ -52,6 +79,8 @@ pub fn create(mut config: Config) -> Result<Heritage> {
         metrics,
         listeners,
         address,
+        tls_listeners,
+        tls,
         workers,
         cpus: config.machine().cpus.clone(),
         config,
@@ -62,11 +91,11 @@ pub fn create(mut config: Config) -> Result<Heritage> {
 ///
 /// # Errors
 /// Why the address can't be had, and what to do.
-pub fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>> {
+pub fn listen(address: SocketAddr, workers: usize, setting: &str) -> Result<Vec<TcpListener>> {
     let refused = |e: nix::Error| match e {
         nix::Error::EADDRINUSE => anyhow::anyhow!(
             "{address} is taken by another program; stop it (`ss -ltnp 'sport = :{}'` names it), or listen \
-             elsewhere with --listen {}:{}",
+             elsewhere with {setting} {}:{}",
             address.port(),
             address.ip(),
             address.port().wrapping_add(1).max(1024)
@@ -77,6 +106,16 @@ pub fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>> {
         e => anyhow::anyhow!("listening on {address}: {e}"),
     };
     socket::listen_shared(address, workers, may_minihttp::limits::BACKLOG).map_err(refused)
+}
+
+/// Reads and checks certificate and key.
+///
+/// # Errors
+/// The file that can't be read or used, and why.
+pub fn read_tls(files: &TlsFiles) -> Result<Tls> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    Tls::read(&read(&files.certificate)?, &read(&files.key)?)
+        .map_err(|why| anyhow::anyhow!("{} and {}: {why}", files.certificate.display(), files.key.display()))
 }
 
 /// Not guessable from outside: keys are hashed with it.

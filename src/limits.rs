@@ -59,6 +59,11 @@ pub const COROUTINE_STACK_SIZE_BYTES: usize = 64 * 1024;
 /// Longest wait for a database connection before 503.
 pub const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Descriptors of a worker kept for everything that is no HTTP connection: listeners, database, shared memory.
+pub const DESCRIPTORS_RESERVED: usize = 256;
+/// Memory that an idle HTTP connection is counted with: twelve KiB measured, and what the kernel takes.
+pub const HTTP_CONNECTION_SIZE_BYTES: usize = 16 * 1024;
+
 /// How often a worker beats.
 pub const BEAT_PERIOD: Duration = Duration::from_millis(250);
 /// A worker whose beat is older is killed.

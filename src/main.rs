@@ -56,12 +56,18 @@ fn serve(settings: &Settings) -> Result<i32> {
     let events = Events::open()?;
     let heritage = heritage::create(config)?;
     log::info!("serving http://{} with {} workers", heritage.address, heritage.workers);
+    if let Some(tls) = heritage.tls_address() {
+        log::info!("serving https://{tls}");
+    }
     Ok(master::run(heritage, events, None, String::new()))
 }
 
 fn check(args: &Check) -> Result<i32> {
     let config = read(&args.settings)?;
     db::address(&config.database_url, "catwalk")?;
+    if let Some(files) = &config.tls {
+        heritage::read_tls(files)?;
+    }
     if args.database {
         db::migrate::check(&db::connect(&config.database_url)?)?;
     }

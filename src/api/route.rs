@@ -2,7 +2,6 @@
 //! Runs in: worker.
 
 use may_minihttp::{Request, Response};
-use percent_encoding::percent_decode_str;
 
 use crate::api::problem::Problem;
 use crate::api::{health, pictures, products, reply, Site};
@@ -70,27 +69,14 @@ fn strip_base(path: &str) -> &str {
 
 /// Answers one request.
 pub fn answer(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
-    let raw = req.path();
-    if raw.contains('%') {
-        return answer_decoded(site, req, rsp, raw);
-    }
-    dispatch(site, req, rsp, find(raw));
+    let path = req.path();
+    dispatch(site, req, rsp, find(&path), &path);
 }
 
-/// A path with escapes: decoded once, and refused where what comes out can't be a path of ours.
-fn answer_decoded(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, raw: &str) {
-    match percent_decode_str(raw).decode_utf8() {
-        Ok(path) if !path.contains(|c: char| c.is_control()) => dispatch(site, req, rsp, find(&path)),
-        _ => {
-            Problem::bad_request("bad-path", "the path is not UTF-8 text once decoded").write(site, req, rsp)
-        }
-    }
-}
-
-fn dispatch(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>) {
+fn dispatch(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>, path: &str) {
     match req.method() {
         "GET" | "HEAD" => {}
-        "OPTIONS" if route != Route::Nowhere || req.path() == "*" => {
+        "OPTIONS" if route != Route::Nowhere || path == "*" => {
             return reply::write_options(site, req, rsp, ALLOW)
         }
         _ if route == Route::Nowhere => return Problem::no_route().write(site, req, rsp),

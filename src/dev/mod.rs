@@ -44,7 +44,7 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
     config.limit_cache(DEV_CACHE_SIZE_MAX_BYTES);
     crate::start_log(config.log);
     // A taken port is told before minutes are spent on filling.
-    drop(heritage::listen(config.listen, 1)?);
+    drop(heritage::listen(config.listen, 1, "--listen")?);
     let cluster = Cluster::open(place, &mut events)?;
     std::fs::write(dir.join("database.url"), format!("{}\n", config.database_url))?;
     let postgres = cluster.start(&mut events)?;

@@ -76,7 +76,7 @@ impl Master {
                     }
                 }
                 Event::Asked(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => self.stop(),
-                Event::Asked(Signal::SIGHUP) => log::info!("reload: this version has nothing to reload"),
+                Event::Asked(Signal::SIGHUP) => self.reload(),
                 Event::Asked(_) | Event::Tick => {}
             }
             self.tick(Instant::now());
@@ -130,6 +130,17 @@ impl Master {
         notify::ready(&self.heritage);
         if !self.announce.is_empty() {
             println!("{}", self.announce);
+        }
+    }
+
+    /// Certificate and key are read anew; where they can't be used, those in force stay.
+    fn reload(&mut self) {
+        match self.heritage.reload_tls() {
+            Ok(()) => {
+                self.seats.reload();
+                log::info!("reload: certificate and key were read anew; other settings take a restart");
+            }
+            Err(e) => log::error!("reload: {e:#}; the certificate in force stays"),
         }
     }
 

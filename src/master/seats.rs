@@ -44,6 +44,12 @@ impl Seats {
         self.0.iter().all(|seat| seat.worker.is_none())
     }
 
+    /// Has every worker read anew what can be.
+    pub fn reload(&mut self) {
+        let sitting = self.0.iter_mut().filter_map(|seat| seat.worker.as_mut());
+        sitting.for_each(|worker| worker.commander.send(Command::Reload));
+    }
+
     /// Time until the next empty seat is due.
     pub fn next_respawn(&self, now: Instant) -> Option<Duration> {
         let empty = self.0.iter().filter(|seat| seat.worker.is_none());

@@ -27,6 +27,10 @@ counters! {
     Responses3xx, "catwalk_http_responses_total", "class=\"3xx\"", "";
     Responses4xx, "catwalk_http_responses_total", "class=\"4xx\"", "";
     Responses5xx, "catwalk_http_responses_total", "class=\"5xx\"", "";
+    ConnectionsAccepted, "catwalk_http_connections_total", "", "Connections accepted.";
+    ConnectionsTurnedAway, "catwalk_http_connections_turned_away_total", "", "Connections answered 503 or closed because there were too many; raise http.connections or the descriptor limit.";
+    ConnectionsTimedOut, "catwalk_http_connections_timed_out_total", "", "Connections ended because a request came, or an answer was taken, too slowly.";
+    RequestsRefused, "catwalk_http_requests_refused_total", "", "Requests refused as malformed or too large before they reached a route.";
     CacheHits, "catwalk_cache_hits_total", "", "Answers served from the shared cache.";
     CacheMisses, "catwalk_cache_misses_total", "", "Lookups that found nothing fit to serve; a high share wants a larger cache.size.";
     CacheJoined, "catwalk_cache_joined_total", "", "Misses that waited for a fetch already under way.";

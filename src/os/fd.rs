@@ -39,6 +39,8 @@ pub enum Command {
     Adopt(u8),
     /// Give listener `n` back.
     Release(u8),
+    /// Read certificate and key anew.
+    Reload,
 }
 
 /// The master's end of a worker's command channel.
@@ -62,6 +64,7 @@ impl Commander {
             Command::Drain => [b'D', 0],
             Command::Adopt(n) => [b'A', n],
             Command::Release(n) => [b'R', n],
+            Command::Reload => [b'T', 0],
         };
         let _ = self.0.write_all(&bytes);
     }
@@ -79,6 +82,7 @@ impl Commands {
             Ok(2) => match bytes[0] {
                 b'A' => Some(Command::Adopt(bytes[1])),
                 b'R' => Some(Command::Release(bytes[1])),
+                b'T' => Some(Command::Reload),
                 _ => Some(Command::Drain),
             },
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => None,

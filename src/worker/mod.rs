@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use may_minihttp::Server;
+use may_minihttp::{Count, Limits, Server, Settings};
 
 use crate::api::fetch::Fetcher;
 use crate::api::reply::Policy;
@@ -20,6 +20,7 @@ use crate::cache::Cache;
 use crate::db::{self, migrate, Pool};
 use crate::heritage::Heritage;
 use crate::limits::{BEAT_PERIOD, DRAIN_IDLE_GRACE};
+use crate::metrics::Counter;
 use crate::os::fd::{wait_readable, Command, Commands};
 use crate::os::signal::Termination;
 use crate::os::{clock, fd, fork, sched};
@@ -39,13 +40,13 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
     runtime::leave_last_words(slots.clone(), seat.slot);
     let termination = Termination::open().expect("a fresh process can open a signalfd");
     slots.set_pid(seat.slot, fork::own_pid().as_raw());
-    fd::raise_limit();
+    let descriptors = fd::raise_limit();
     let cpu = heritage.cpus[seat.listener % heritage.cpus.len()];
     if let Err(e) = sched::pin(cpu) {
         log::debug!("worker {}: not pinned to CPU {cpu}: {e}", seat.listener);
     }
     runtime::configure();
-    match Worker::prepare(heritage, seat) {
+    match Worker::prepare(heritage, seat, descriptors) {
         Ok(worker) => worker.serve(heritage, commands, termination),
         Err(e) => {
             log::error!("worker {}: {e:#}", seat.listener);
@@ -58,12 +59,21 @@ struct Worker {
     seat: Seat,
     server: Server<Factory>,
     site: Arc<Site>,
-    /// Listeners accepted from, by number: its own, and those of siblings in back-off.
-    accepting: HashMap<usize, usize>,
+    /// Listeners accepted from, by number: its own, and those of siblings in back-off; two each where HTTPS is served.
+    accepting: HashMap<usize, Vec<usize>>,
+    exported: [u64; EXPORTS.len()],
 }
 
+/// What the server counts, and where that is shown.
+const EXPORTS: [(Count, Counter); 4] = [
+    (Count::Accepted, Counter::ConnectionsAccepted),
+    (Count::TurnedAway, Counter::ConnectionsTurnedAway),
+    (Count::Refused, Counter::RequestsRefused),
+    (Count::TimedOut, Counter::ConnectionsTimedOut),
+];
+
 impl Worker {
-    fn prepare(heritage: &Heritage, seat: Seat) -> anyhow::Result<Worker> {
+    fn prepare(heritage: &Heritage, seat: Seat, descriptors: u64) -> anyhow::Result<Worker> {
         let config = &heritage.config;
         let metrics = heritage.metrics.slot(seat.slot);
         let ages = cache_ages(config.cache_max_age, config.cache_missing_max_age);
@@ -77,8 +87,13 @@ impl Worker {
         let policy = Policy::new(config);
         let site = Site::new(cache, fetcher, pool, heritage.slots.clone(), metrics, policy, id_seed);
         let site = Arc::new(site);
-        let server = Server::new(Factory(site.clone()));
-        Ok(Worker { seat, server, site, accepting: HashMap::new() })
+        let limits = Limits {
+            connections_max: config.http_connections_per_worker(descriptors),
+            ..config.limits.clone()
+        };
+        let settings = Settings { limits, proxies: config.proxies.clone() };
+        let server = Server::new(Factory(site.clone()), settings);
+        Ok(Worker { seat, server, site, accepting: HashMap::new(), exported: Default::default() })
     }
 
     fn serve(mut self, heritage: &Heritage, mut commands: Commands, mut termination: Termination) -> i32 {
@@ -89,8 +104,7 @@ impl Worker {
         std::thread::spawn(move || check_database(&site));
         loop {
             let [commanded, terminated] = wait_readable([commands.fd(), termination.fd()], BEAT_PERIOD);
-            beat.nudge();
-            self.site.pool.tick();
+            self.tick(&beat);
             if terminated && termination.is_asked() {
                 return self.drain(heritage.config.shutdown_timeout, &beat);
             }
@@ -99,35 +113,56 @@ impl Worker {
                     Command::Drain => return self.drain(heritage.config.shutdown_timeout, &beat),
                     Command::Adopt(n) => self.adopt(heritage, usize::from(n)),
                     Command::Release(n) => self.release(usize::from(n)),
+                    Command::Reload => self.reload(heritage),
                 }
             }
         }
     }
 
-    fn adopt(&mut self, heritage: &Heritage, listener: usize) {
-        let Some(inherited) = heritage.listeners.get(listener) else { return };
-        if self.accepting.contains_key(&listener) {
-            return;
-        }
-        match inherited.try_clone().and_then(|l| self.server.accept_on(l)) {
-            Ok(id) => {
-                self.accepting.insert(listener, id);
-            }
-            Err(e) => {
-                log::error!("worker {}: can't accept from listener {listener}: {e}", self.seat.listener)
-            }
+    /// What is done a few times a second: beat, deadlines, counts.
+    fn tick(&mut self, beat: &beat::Beat) {
+        beat.nudge();
+        self.site.pool.tick();
+        self.server.tick();
+        for ((count, counter), exported) in EXPORTS.into_iter().zip(&mut self.exported) {
+            let now = self.server.count(count);
+            self.site.metrics.add(counter, now - *exported);
+            *exported = now;
         }
     }
 
-    fn release(&mut self, listener: usize) {
-        if let Some(id) = self.accepting.remove(&listener) {
-            self.server.release(id);
+    fn adopt(&mut self, heritage: &Heritage, number: usize) {
+        if self.accepting.contains_key(&number) {
+            return;
+        }
+        let plain = heritage.listeners.get(number).map(|listener| (listener, None));
+        let secure = heritage.tls_listeners.get(number).map(|listener| (listener, heritage.tls.clone()));
+        let mut ids = Vec::new();
+        for (listener, tls) in plain.into_iter().chain(secure) {
+            match listener.try_clone().and_then(|l| self.server.accept_on(l, tls)) {
+                Ok(id) => ids.push(id),
+                Err(e) => {
+                    log::error!("worker {}: can't accept from listener {number}: {e}", self.seat.listener)
+                }
+            }
+        }
+        self.accepting.insert(number, ids);
+    }
+
+    fn release(&mut self, number: usize) {
+        let ids = self.accepting.remove(&number).unwrap_or_default();
+        ids.into_iter().for_each(|id| self.server.release(id));
+    }
+
+    fn reload(&self, heritage: &Heritage) {
+        if let Err(e) = heritage.reload_tls() {
+            log::error!("worker {}: {e:#}; the certificate in force stays", self.seat.listener);
         }
     }
 
     /// No new connections; answers from here on close theirs; idle ones end after a grace, in which requests
     /// already on their way are still answered; at the timeout the rest is left behind.
-    fn drain(self, timeout: Duration, beat: &beat::Beat) -> i32 {
+    fn drain(mut self, timeout: Duration, beat: &beat::Beat) -> i32 {
         self.site.slots.set_phase(self.seat.slot, Phase::Draining);
         self.server.drain();
         let start = Instant::now();
@@ -137,8 +172,7 @@ impl Worker {
                 closing = true;
                 self.server.close_idle();
             }
-            beat.nudge();
-            self.site.pool.tick();
+            self.tick(beat);
             std::thread::sleep(Duration::from_millis(10));
         }
         match self.server.connections() {

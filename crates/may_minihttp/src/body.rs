@@ -2,22 +2,19 @@
 //! head first, then from the socket.
 //! Runs in: worker.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, Read};
 
-use httparse::Status;
-use may::io::{CoIo, WaitIo};
-
-use crate::limits::{BODY_SIZE_MAX_BYTES, BODY_SKIP_MAX_BYTES};
-use crate::parse::Framing;
-
-/// Longest chunk-size line, extensions included, and longest trailer section.
-const CHUNK_LINE_SIZE_MAX_BYTES: usize = 4096;
+use crate::limits::{Limits, BODY_SKIP_MAX_BYTES, CHUNK_LINE_SIZE_MAX_BYTES};
+use crate::parse::{parse_chunk_size, parse_trailer_line, Framing, Refusal};
+use crate::transport::Transport;
+use crate::watch::after;
 
 /// Reads a body; ends with `Ok(0)` at its end. A framing error is `InvalidData`, a body over its limit
-/// `FileTooLarge`, a client that goes away `UnexpectedEof`.
+/// `FileTooLarge`, one that comes too slowly `TimedOut`, one that ends too early `UnexpectedEof`. The server itself
+/// answers all four, whatever the handler made of them.
 pub struct BodyReader<'b> {
-    stream: &'b CoIo<TcpStream>,
+    transport: &'b mut Transport,
+    limits: &'b Limits,
     /// Received with the head, not consumed yet.
     tail: &'b [u8],
     tail_len: usize,
@@ -27,8 +24,21 @@ pub struct BodyReader<'b> {
     state: State,
     size_bytes: u64,
     awaits_continue: bool,
-    /// Whether anything was received here: the socket may hold more that no new edge will tell of.
-    received: bool,
+    /// Deadline of the first wait; what is received moves it.
+    deadline_ms: Option<u64>,
+    received_bytes: u64,
+    refusal: Option<Refusal>,
+}
+
+/// What became of a body that its handler is done with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Read to its end: what follows is the next request.
+    Ended,
+    /// Not worth reading, or the client waits for our word: nobody knows what its next bytes are.
+    Left,
+    /// It can't be read on, for a reason that the client is told.
+    Refused(Refusal),
 }
 
 /// ```text
@@ -50,7 +60,8 @@ enum State {
 
 impl<'b> BodyReader<'b> {
     pub(crate) fn new(
-        stream: &'b CoIo<TcpStream>,
+        transport: &'b mut Transport,
+        limits: &'b Limits,
         framing: Framing,
         tail: &'b [u8],
         awaits_continue: bool,
@@ -60,9 +71,11 @@ impl<'b> BodyReader<'b> {
             Framing::Length(n) => State::Length(n),
             Framing::Chunked => State::Size,
         };
-        let awaits_continue = awaits_continue && state != State::Done;
+        // A client that has sent some of it did not wait.
+        let awaits_continue = awaits_continue && state != State::Done && tail.is_empty();
         BodyReader {
-            stream,
+            transport,
+            limits,
             tail,
             tail_len: tail.len(),
             more: Vec::new(),
@@ -70,38 +83,39 @@ impl<'b> BodyReader<'b> {
             state,
             size_bytes: 0,
             awaits_continue,
-            received: false,
+            deadline_ms: None,
+            received_bytes: 0,
+            refusal: None,
         }
     }
 
-    /// Reads and drops what the handler left. False when the connection can't be used any further.
-    pub(crate) fn skip_rest(&mut self) -> bool {
+    /// Reads and drops what the handler left.
+    pub(crate) fn skip_rest(&mut self) -> Rest {
         if self.awaits_continue {
-            // The client waits for our word before it sends: nobody knows what its next bytes are.
-            return false;
+            return Rest::Left;
         }
-        let mut scrap = [0u8; 2048];
         let mut skipped = 0;
         loop {
-            match self.read(&mut scrap) {
-                Ok(0) => return true,
+            match self.skip() {
+                Ok(0) => return Rest::Ended,
                 Ok(n) => skipped += n as u64,
-                Err(_) => return false,
+                Err(_) => return self.refusal.map_or(Rest::Left, Rest::Refused),
             }
             if skipped > BODY_SKIP_MAX_BYTES {
-                return false;
+                return Rest::Left;
             }
         }
+    }
+
+    /// Not inlined: its room would be touched by every request.
+    #[inline(never)]
+    fn skip(&mut self) -> io::Result<usize> {
+        self.read(&mut [0u8; 2048])
     }
 
     /// After the end: bytes of the tail that were consumed, and what was received beyond the body.
     pub(crate) fn leftover(&self) -> (usize, &[u8]) {
         (self.tail_len - self.tail.len(), &self.more[self.more_at..])
-    }
-
-    /// Whether the socket may hold more that no new edge will tell of.
-    pub(crate) fn has_received(&self) -> bool {
-        self.received
     }
 
     fn buffered(&self) -> &[u8] {
@@ -137,22 +151,31 @@ impl<'b> BodyReader<'b> {
         self.more = kept;
         let len = self.more.len();
         self.more.resize(len + 8 * 1024, 0);
-        self.received = true;
-        let got = receive_waiting(self.stream, &mut self.more[len..]);
+        let got = self.receive_waiting(len);
         self.more.truncate(len + *got.as_ref().unwrap_or(&0));
         match got? {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "the client left in the middle of a body")),
-            _ => Ok(()),
+            got => {
+                self.received_bytes += got as u64;
+                Ok(())
+            }
+        }
+    }
+
+    /// Receives into `more` from `at` on, waiting until the body's deadline; 0 at the end of the stream.
+    fn receive_waiting(&mut self, at: usize) -> io::Result<usize> {
+        loop {
+            if let Some(len) = self.transport.receive(&mut self.more[at..])? {
+                return Ok(len);
+            }
+            let start = *self.deadline_ms.get_or_insert_with(|| after(self.limits.body_timeout));
+            let earned = self.received_bytes.saturating_mul(1000) / self.limits.body_rate_min_bytes.max(1);
+            self.transport.wait_readable(start.saturating_add(earned))?;
         }
     }
 
     fn write_continue(&mut self) -> io::Result<()> {
-        let mut stream = self.stream.inner();
-        match stream.write(b"HTTP/1.1 100 Continue\r\n\r\n") {
-            Ok(25) => Ok(()),
-            Ok(_) => Err(ErrorKind::WriteZero.into()),
-            Err(e) => Err(e),
-        }
+        self.transport.send(b"HTTP/1.1 100 Continue\r\n\r\n", self.limits.write_timeout)
     }
 
     fn read_data(&mut self, buf: &mut [u8], left: u64) -> io::Result<usize> {
@@ -169,20 +192,15 @@ impl<'b> BodyReader<'b> {
 
     fn read_size(&mut self) -> io::Result<State> {
         loop {
-            match httparse::parse_chunk_size(self.buffered()) {
-                Ok(Status::Complete((line, size))) => {
-                    if !is_size_line(&self.buffered()[..line]) {
-                        return Err(bad_chunk());
-                    }
-                    self.consume(line);
-                    if self.size_bytes.saturating_add(size) > BODY_SIZE_MAX_BYTES {
-                        return Err(io::Error::new(ErrorKind::FileTooLarge, "the body is over its limit"));
-                    }
-                    return Ok(if size == 0 { State::Trailer } else { State::Data(size) });
-                }
-                Ok(Status::Partial) if self.buffered().len() < CHUNK_LINE_SIZE_MAX_BYTES => self.receive()?,
-                _ => return Err(bad_chunk()),
+            let Some((len, size)) = parse_chunk_size(self.buffered()).map_err(|_| bad_chunk())? else {
+                self.receive()?;
+                continue;
+            };
+            self.consume(len);
+            if self.size_bytes.saturating_add(size) > self.limits.body_size_max_bytes {
+                return Err(io::Error::new(ErrorKind::FileTooLarge, "the body is over its limit"));
             }
+            return Ok(if size == 0 { State::Trailer } else { State::Data(size) });
         }
     }
 
@@ -197,21 +215,19 @@ impl<'b> BodyReader<'b> {
         Ok(State::Size)
     }
 
-    /// Trailer fields are dropped (RFC 9112, 7.1.2).
     fn read_trailer(&mut self) -> io::Result<State> {
         let mut seen = 0;
         loop {
-            let Some(end) = self.buffered().windows(2).position(|w| w == b"\r\n") else {
-                if self.buffered().len() + seen > CHUNK_LINE_SIZE_MAX_BYTES {
-                    return Err(bad_chunk());
-                }
+            let Some(len) = parse_trailer_line(self.buffered()).map_err(|_| bad_chunk())? else {
                 self.receive()?;
                 continue;
             };
-            self.consume(end + 2);
-            seen += end + 2;
-            if end == 0 {
-                return Ok(State::Done);
+            self.consume(len);
+            seen += len;
+            match len {
+                2 => return Ok(State::Done),
+                _ if seen > CHUNK_LINE_SIZE_MAX_BYTES => return Err(bad_chunk()),
+                _ => {}
             }
         }
     }
@@ -247,34 +263,22 @@ impl Read for BodyReader<'_> {
             return Ok(0);
         }
         let result = self.step(buf);
-        if result.is_err() {
+        if let Err(e) = &result {
+            self.refusal = self.refusal.or(match e.kind() {
+                ErrorKind::InvalidData => Some(Refusal::Malformed("the chunked framing is broken")),
+                ErrorKind::UnexpectedEof => {
+                    Some(Refusal::Malformed("the body is not as long as it had said"))
+                }
+                ErrorKind::FileTooLarge => Some(Refusal::BodyTooLarge),
+                ErrorKind::TimedOut => Some(Refusal::TooSlow),
+                _ => None,
+            });
             self.state = State::Failed;
         }
         result
     }
 }
 
-/// A digit first, and no control character before the final CRLF: a line that two readers could end at different
-/// places is the start of request smuggling.
-fn is_size_line(line: &[u8]) -> bool {
-    let Some(line) = line.strip_suffix(b"\r\n") else { return false };
-    line.first().is_some_and(u8::is_ascii_hexdigit)
-        && line.iter().all(|b| *b == b'\t' || !b.is_ascii_control())
-}
-
 fn bad_chunk() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "the chunked framing is broken")
-}
-
-/// Receives, waiting for readiness; 0 at the end of the stream.
-fn receive_waiting(stream: &CoIo<TcpStream>, buf: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match stream.inner().read(buf) {
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                stream.wait_io();
-            }
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
 }

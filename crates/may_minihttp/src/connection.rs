@@ -1,33 +1,33 @@
 //! One connection: receive, serve every whole request, write, wait. Read this first.
 //! Runs in: worker, one coroutine a connection.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::mem::MaybeUninit;
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use may::coroutine;
-use may::io::{CoIo, WaitIo};
-
-use crate::body::BodyReader;
+use crate::body::{BodyReader, Rest};
 use crate::buffers::{self, Buffers};
-use crate::limits::{HEADERS_MAX, OUTPUT_FLUSH_BYTES, PIPELINE_TURN_MAX};
-use crate::parse::{parse_head, Framing, Refusal};
+use crate::limits::{OUTPUT_FLUSH_BYTES, PIPELINE_TURN_MAX};
+use crate::parse::{check_partial, parse_head, Framing, Head, Refusal};
+use crate::proxy::{read_preface, Preface, HEADER_SIZE_MAX_BYTES};
 use crate::request::{clock_boottime_ns, Request};
-use crate::response::{Frame, Response};
-use crate::server::{HttpService, Shared};
-
-const EPOLLIN: usize = 0x1;
-const EPOLLERR_HUP_RDHUP: usize = 0x8 | 0x10 | 0x2000;
+use crate::response::{BodySource, Frame, Payload, Response};
+use crate::server::{Count, HttpService, Shared};
+use crate::tls::Tls;
+use crate::transport::Transport;
+use crate::turnstile::give_way;
+use crate::watch::after;
 
 pub(crate) struct Connection<S> {
-    stream: CoIo<TcpStream>,
+    transport: Transport,
     service: S,
     shared: Arc<Shared>,
-    /// Readiness seen while waiting for something else: receive before the next wait.
-    readable: bool,
-    /// The peer has ended its side, or the socket failed: receive until the end shows.
-    peer_ended: bool,
+    /// The peer, or the client that a PROXY header named.
+    peer: IpAddr,
+    /// Of the wait that comes next: for a request's head, or for the next request.
+    deadline_ms: u64,
+    /// Part of a head has been received.
+    in_head: bool,
 }
 
 /// How a turn ended.
@@ -41,199 +41,292 @@ enum Turn {
 enum Served {
     Partial,
     KeepAlive,
-    Close,
+    /// No further request; `linger` where the client may still be sending.
+    Close {
+        linger: bool,
+    },
 }
 
 impl<S: HttpService> Connection<S> {
-    pub(crate) fn new(stream: CoIo<TcpStream>, service: S, shared: Arc<Shared>) -> Connection<S> {
-        Connection { stream, service, shared, readable: true, peer_ended: false }
+    pub(crate) fn new(transport: Transport, service: S, shared: Arc<Shared>, peer: IpAddr) -> Connection<S> {
+        let deadline_ms = after(shared.settings.limits.header_timeout);
+        Connection { transport, service, shared, peer, deadline_ms, in_head: false }
     }
 
-    /// Serves until either side closes, then leaves epoll before the descriptor's number can become another's.
-    pub(crate) fn run(mut self) {
-        self.serve();
-        drop(self.stream.into_inner());
+    /// Serves until either side closes.
+    pub(crate) fn run(mut self, tls: Option<Arc<Tls>>) {
+        if let Err(e) = self.begin(tls).and_then(|()| self.serve()) {
+            if e.kind() == ErrorKind::TimedOut {
+                self.shared.count(Count::TimedOut);
+            }
+            log::debug!("connection of {} ended: {e}", self.peer);
+        }
+        self.transport.close();
+    }
+
+    /// What comes before the first request: a PROXY header from a trusted peer, the TLS handshake.
+    fn begin(&mut self, tls: Option<Arc<Tls>>) -> io::Result<()> {
+        let proxies = &self.shared.settings.proxies;
+        if proxies.speak_first && proxies.trusts(self.peer) {
+            self.read_preface()?;
+        }
+        if let Some(tls) = tls {
+            self.transport.secure(tls.session()?, after(crate::limits::HANDSHAKE_TIMEOUT))?;
+        }
+        Ok(())
+    }
+
+    /// Never inlined: its room would be touched by every connection.
+    #[inline(never)]
+    fn read_preface(&mut self) -> io::Result<()> {
+        let bad = || io::Error::new(ErrorKind::InvalidData, "a trusted proxy sent no PROXY header");
+        let mut bytes = [0u8; HEADER_SIZE_MAX_BYTES];
+        loop {
+            let Some(len) = self.transport.peek(&mut bytes)? else {
+                self.transport.wait(self.deadline_ms)?;
+                continue;
+            };
+            match read_preface(&bytes[..len]) {
+                Preface::Whole { len, client } => {
+                    self.peer = client.unwrap_or(self.peer);
+                    return self.transport.take(len);
+                }
+                Preface::Partial if len > 0 => self.transport.wait(self.deadline_ms)?,
+                _ => return Err(bad()),
+            }
+        }
     }
 
     /// Buffers are held only while a request is under way.
-    fn serve(&mut self) {
+    fn serve(&mut self) -> io::Result<()> {
         let mut held: Option<Buffers> = None;
         loop {
             let mut working = held.take().unwrap_or_else(buffers::take);
             let turn = self.turn(&mut working);
             let idle = working.input.is_empty();
+            if turn? == Turn::Close || (idle && self.shared.closes_idle()) {
+                buffers::put(working);
+                return Ok(());
+            }
             if idle {
                 buffers::put(working);
             } else {
                 held = Some(working);
             }
-            match turn {
-                Ok(Turn::Wait) if !(idle && self.shared.closes_idle()) => self.wait(),
-                Ok(_) => break,
-                Err(e) => {
-                    log::debug!("connection ended: {e}");
-                    break;
-                }
+            match self.transport.wait_readable(self.deadline_ms) {
+                Err(e) if e.kind() == ErrorKind::TimedOut => return self.time_out(held),
+                other => other?,
             }
         }
     }
 
-    fn wait(&mut self) {
-        if self.readable {
-            return;
-        }
-        let flags = self.stream.wait_io();
-        self.readable = flags & (EPOLLIN | EPOLLERR_HUP_RDHUP) != 0;
-        self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
+    /// Says why, where a request had begun; an idle connection just ends.
+    fn time_out(&mut self, held: Option<Buffers>) -> io::Result<()> {
+        let Some(mut working) = held else { return Ok(()) };
+        self.shared.count(Count::TimedOut);
+        let Buffers { out, head, body, .. } = &mut working;
+        refuse(Refusal::TooSlow, Response::new(head, body), out);
+        self.write_out(out)?;
+        self.transport.end(true);
+        buffers::put(working);
+        Ok(())
     }
 
     /// Receives what is there, serves it, writes the answers.
-    ///
-    /// One receive is enough when it comes back short: data that arrives later raises a new edge. An end of
-    /// stream that arrived in the same segment does not, so it is looked for when epoll said RDHUP.
     fn turn(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
+        let mut served = 0;
         loop {
-            if !self.readable {
-                return Ok(Turn::Wait);
+            let spare = buffers.input.spare(self.shared.settings.limits.head_size_max_bytes);
+            match self.transport.receive(spare)? {
+                None => break,
+                Some(0) => return Ok(Turn::Close),
+                Some(len) => buffers.input.received(len),
             }
-            let spare = buffers.input.spare();
-            let room = spare.len();
-            match self.stream.inner().read(spare) {
-                Ok(0) => return Ok(Turn::Close),
-                Ok(len) => {
-                    buffers.input.received(len);
-                    self.readable = len == room || self.peer_ended;
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    continue;
-                }
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            }
-            if self.serve_all(buffers)? == Turn::Close {
+            if self.serve_all(buffers, &mut served)? == Turn::Close {
                 return Ok(Turn::Close);
             }
         }
+        let limits = &self.shared.settings.limits;
+        let in_head = !buffers.input.is_empty();
+        if in_head && (served > 0 || !self.in_head) {
+            self.deadline_ms = after(limits.header_timeout);
+        } else if !in_head && served > 0 {
+            self.deadline_ms = after(limits.idle_timeout);
+        }
+        self.in_head = in_head;
+        Ok(Turn::Wait)
     }
 
-    /// Serves every whole request of the input and writes the answers out.
-    fn serve_all(&mut self, buffers: &mut Buffers) -> io::Result<Turn> {
-        let mut served = 0;
+    /// Serves every whole request of the input and writes the answers out. Whoever sends more than a turn's worth lets
+    /// the others go first.
+    fn serve_all(&mut self, buffers: &mut Buffers, served: &mut usize) -> io::Result<Turn> {
         loop {
             match self.serve_one(buffers)? {
                 Served::Partial => {
                     self.write_out(&mut buffers.out)?;
                     return Ok(Turn::Wait);
                 }
-                Served::Close => {
+                Served::Close { linger } => {
                     self.write_out(&mut buffers.out)?;
-                    self.end_politely();
+                    self.transport.end(linger);
                     return Ok(Turn::Close);
                 }
                 Served::KeepAlive => {}
             }
-            served += 1;
-            if buffers.out.len() >= OUTPUT_FLUSH_BYTES || served % PIPELINE_TURN_MAX == 0 {
+            *served += 1;
+            if buffers.out.len() >= OUTPUT_FLUSH_BYTES {
                 self.write_out(&mut buffers.out)?;
             }
-            if served % PIPELINE_TURN_MAX == 0 {
-                coroutine::yield_now();
+            if served.is_multiple_of(PIPELINE_TURN_MAX) {
+                self.write_out(&mut buffers.out)?;
+                give_way();
             }
         }
     }
 
     fn serve_one(&mut self, buffers: &mut Buffers) -> io::Result<Served> {
-        let Buffers { input, out, head: head_lines, body: body_bytes } = buffers;
+        let limits = &self.shared.settings.limits;
+        let Buffers { input, out, head: head_lines, body: body_bytes, fields } = buffers;
         if input.is_empty() {
             return Ok(Served::Partial);
         }
-        let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let bytes = input.bytes();
-        let head = match parse_head(bytes, &mut space) {
+        let parsed = match input.is_worth_a_look() {
+            true => parse_head(input.bytes(), fields.space(limits.headers_max), limits),
+            false => check_partial(input.bytes(), limits).map(|()| None),
+        };
+        let head = match parsed {
             Ok(Some(head)) => head,
-            Ok(None) => return Ok(Served::Partial),
+            Ok(None) => {
+                input.is_partial();
+                return Ok(Served::Partial);
+            }
             Err(refusal) => {
+                self.shared.count(Count::Refused);
+                log::debug!("refused {}: {}", self.peer, refusal.detail());
                 refuse(refusal, Response::new(head_lines, body_bytes), out);
-                return Ok(Served::Close);
+                return Ok(Served::Close { linger: true });
             }
         };
         let (head_len, mut frame) = (head.len, Frame::of(&head));
-        let awaits = head.expects_continue;
-        let body_is_here = match head.framing {
-            Framing::None => true,
-            Framing::Length(len) => len <= (bytes.len() - head_len) as u64,
-            Framing::Chunked => false,
-        };
-        if !body_is_here {
+        let tail = &input.bytes()[head_len..];
+        if !is_here(&head, tail) {
             // The client may wait for earlier answers before it sends the rest.
-            self.write_out(out)?;
+            write_all(&mut self.transport, out, &self.shared)?;
         }
-        let mut body = BodyReader::new(&self.stream, head.framing, &bytes[head_len..], awaits);
+        let mut body =
+            BodyReader::new(&mut self.transport, limits, head.framing, tail, head.expects_continue);
         let mut response = Response::new(head_lines, body_bytes);
-        let request = Request { head, body: &mut body, received_at_ns: clock_boottime_ns() };
+        let request = Request {
+            head,
+            body: &mut body,
+            received_at_ns: clock_boottime_ns(),
+            peer: self.peer,
+            proxies: &self.shared.settings.proxies,
+        };
         let called = self.service.call(request, &mut response);
-        frame.close |= !body.skip_rest() || self.shared.is_draining();
-        let received = body.has_received();
+        let rest = body.skip_rest();
         let (taken, beyond) = body.leftover();
         let beyond = (!beyond.is_empty()).then(|| beyond.to_vec());
         if let Err(e) = called {
             self.write_out(out)?;
             return Err(e);
         }
-        self.readable |= received;
-        let keep_alive = response.finish(out, frame);
+        if let Rest::Refused(refusal) = rest {
+            self.shared.count(Count::Refused);
+            response.refuse(refusal);
+        }
+        frame.close |= rest != Rest::Ended || self.shared.is_draining();
+        let (payload, keep_alive) = response.finish(out, frame);
         input.consume(head_len + taken);
         if let Some(bytes) = beyond {
             // The tail was used up before anything was received beyond it.
             input.refill(&bytes);
         }
-        Ok(if keep_alive { Served::KeepAlive } else { Served::Close })
+        self.write_payload(payload, out, body_bytes)?;
+        Ok(if keep_alive { Served::KeepAlive } else { Served::Close { linger: rest != Rest::Ended } })
+    }
+
+    /// Sends a body that is not in the output buffer already.
+    fn write_payload(&mut self, payload: Payload, out: &mut Vec<u8>, body: &mut Vec<u8>) -> io::Result<()> {
+        match payload {
+            Payload::Nothing => Ok(()),
+            Payload::Buffer => {
+                self.write_out(out)?;
+                self.write_out(body)
+            }
+            Payload::Source { mut source, chunked } => self.write_pieces(&mut *source, chunked, out, body),
+        }
+    }
+
+    /// Asks for piece after piece, each when the one before is on its way.
+    fn write_pieces(
+        &mut self,
+        source: &mut dyn BodySource,
+        chunked: bool,
+        out: &mut Vec<u8>,
+        piece: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.write_out(out)?;
+        let mut left = source.size_bytes();
+        loop {
+            piece.clear();
+            let more = source.next_piece(piece)?;
+            left = left.map(|left| left.wrapping_sub(piece.len() as u64));
+            if chunked && !piece.is_empty() {
+                write!(out, "{:x}\r\n", piece.len())?;
+                self.write_out(out)?;
+                piece.extend_from_slice(b"\r\n");
+            }
+            self.write_out(piece)?;
+            if !more {
+                break;
+            }
+            give_way();
+        }
+        if chunked {
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        match left {
+            None | Some(0) => Ok(()),
+            Some(_) => Err(io::Error::new(ErrorKind::InvalidData, "a body was not as long as it had said")),
+        }
     }
 
     /// Writes everything, waiting for room as needed.
     fn write_out(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        let mut at = 0;
-        while at < out.len() {
-            match self.stream.inner().write(&out[at..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(len) => at += len,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    let flags = self.stream.wait_io();
-                    self.readable |= flags & (EPOLLIN | EPOLLERR_HUP_RDHUP) != 0;
-                    self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        out.clear();
-        Ok(())
+        write_all(&mut self.transport, out, &self.shared)
     }
+}
 
-    /// Ends our side first and takes in what has arrived already: bytes left unread at close(2) would make
-    /// the kernel send a reset, which can destroy the answer before the client reads it (RFC 9112, 9.6).
-    fn end_politely(&mut self) {
-        let stream = self.stream.inner_mut();
-        if stream.shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        let mut scrap = [0u8; 4096];
-        for _ in 0..64 {
-            match stream.read(&mut scrap) {
-                Ok(n) if n > 0 => {}
-                _ => return,
-            }
-        }
+fn write_all(transport: &mut Transport, out: &mut Vec<u8>, shared: &Shared) -> io::Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    transport.send(out, shared.settings.limits.write_timeout)?;
+    out.clear();
+    Ok(())
+}
+
+/// Whether all of the body was received with the head.
+fn is_here(head: &Head<'_, '_>, tail: &[u8]) -> bool {
+    match head.framing {
+        Framing::None => true,
+        Framing::Length(len) => len <= tail.len() as u64,
+        Framing::Chunked => false,
     }
 }
 
 fn refuse(refusal: Refusal, mut response: Response<'_>, out: &mut Vec<u8>) {
-    let (status, reason) = refusal.status();
-    let body = format!(
-        "{{\"type\":\"about:blank\",\"title\":\"{reason}\",\"status\":{status},\"detail\":\"{}\"}}",
-        refusal.detail()
-    );
-    response.status_code(status, reason).header("Content-Type: application/problem+json").body(&body);
+    response.refuse(refusal);
     response.finish(out, Frame { head_only: false, version: 1, close: true });
+}
+
+/// Tells a client for which there is no room, and ends. Waits for nothing but its end, for a moment.
+pub(crate) fn turn_away(mut transport: Transport, shared: &Shared) {
+    let (mut out, mut head, mut body) = (Vec::new(), Vec::new(), Vec::new());
+    refuse(Refusal::TooManyConnections, Response::new(&mut head, &mut body), &mut out);
+    if write_all(&mut transport, &mut out, shared).is_ok() {
+        transport.end(true);
+    }
+    transport.close();
 }

@@ -1,16 +1,22 @@
 //! What a handler sees of a request.
 //! Runs in: worker.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use httparse::Header;
 
 use crate::body::BodyReader;
 use crate::parse::Head;
+use crate::proxy::Proxies;
 
 /// A request: its head, and its body to be read on demand.
 pub struct Request<'h, 'b> {
     pub(crate) head: Head<'h, 'b>,
     pub(crate) body: &'h mut BodyReader<'b>,
     pub(crate) received_at_ns: u64,
+    pub(crate) peer: IpAddr,
+    pub(crate) proxies: &'h Proxies,
 }
 
 impl<'h, 'b> Request<'h, 'b> {
@@ -18,15 +24,19 @@ impl<'h, 'b> Request<'h, 'b> {
         self.head.method
     }
 
-    /// The target without its query, as sent (still percent-encoded).
-    pub fn path(&self) -> &'b str {
-        self.head.target.split(['?', '#']).next().unwrap_or("")
+    /// The target's path, decoded once: no escape, dot segment or control character is left in it.
+    pub fn path(&self) -> Cow<'b, str> {
+        self.head.target.path()
     }
 
     /// What follows the `?`, as sent; empty when there is none.
     pub fn query(&self) -> &'b str {
-        let target = self.head.target.split('#').next().unwrap_or("");
-        target.split_once('?').map_or("", |(_, query)| query)
+        self.head.target.query()
+    }
+
+    /// Who asks: the peer, or where that is a trusted proxy the client that it names.
+    pub fn client(&self) -> IpAddr {
+        self.proxies.client(self.peer, self.head.headers)
     }
 
     /// Minor version of HTTP/1.

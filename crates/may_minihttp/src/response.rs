@@ -1,8 +1,11 @@
 //! What a handler makes: status, header fields, body. Written out in one piece when it is done.
 //! Runs in: worker.
 
+use std::io;
+
 use crate::date;
-use crate::parse::Head;
+use crate::limits::PIECE_SIZE_BYTES;
+use crate::parse::{Head, Refusal};
 
 /// A response under way. Without a call to anything it is `200 OK` with an empty body.
 pub struct Response<'a> {
@@ -10,7 +13,32 @@ pub struct Response<'a> {
     reason: &'static str,
     head: &'a mut Vec<u8>,
     body: &'a mut Vec<u8>,
+    source: Option<Box<dyn BodySource>>,
     close: bool,
+}
+
+/// A body that is made while it is sent, piece by piece: the next one is asked for when the client has taken the last.
+/// Called on the connection's stack: deep work belongs elsewhere.
+pub trait BodySource: Send {
+    /// Bytes of the whole body, where they are known beforehand; else it goes out chunked.
+    fn size_bytes(&self) -> Option<u64>;
+
+    /// Appends the next piece to `out`, some 32 KiB; false after the last one.
+    ///
+    /// # Errors
+    /// Any error ends the connection, so that the client sees that the body is cut.
+    fn next_piece(&mut self, out: &mut Vec<u8>) -> io::Result<bool>;
+}
+
+/// What is left to be sent once a response's head is in the output buffer.
+pub(crate) enum Payload {
+    Nothing,
+    /// The response's buffer, too large to be copied into the output.
+    Buffer,
+    Source {
+        source: Box<dyn BodySource>,
+        chunked: bool,
+    },
 }
 
 /// What the response must respect of its request.
@@ -31,7 +59,7 @@ impl<'a> Response<'a> {
     pub(crate) fn new(head: &'a mut Vec<u8>, body: &'a mut Vec<u8>) -> Response<'a> {
         head.clear();
         body.clear();
-        Response { status: 200, reason: "OK", head, body, close: false }
+        Response { status: 200, reason: "OK", head, body, source: None, close: false }
     }
 
     /// Status code and reason phrase.
@@ -88,27 +116,66 @@ impl<'a> Response<'a> {
         self
     }
 
-    /// Appends the response to `out`; returns whether the connection lives on.
-    pub(crate) fn finish(self, out: &mut Vec<u8>, frame: Frame) -> bool {
-        let close = frame.close || self.close;
+    /// Sends what `source` makes instead of a buffer.
+    pub fn stream(&mut self, source: Box<dyn BodySource>) -> &mut Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Replaces what the handler made by a refusal.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        let (status, reason) = refusal.status();
+        self.head.clear();
+        self.source = None;
+        self.status_code(status, reason).header("Content-Type: application/problem+json");
+        if refusal == Refusal::TooManyConnections {
+            self.header("Retry-After: 1");
+        }
+        self.body(&format!(
+            "{{\"type\":\"about:blank\",\"title\":\"{reason}\",\"status\":{status},\"code\":\"{}\",\"detail\":\"{}\"}}",
+            refusal.code(),
+            refusal.detail()
+        ));
+    }
+
+    /// Appends the response to `out`, but for what is returned to be sent after it; and whether the connection lives
+    /// on then.
+    pub(crate) fn finish(self, out: &mut Vec<u8>, frame: Frame) -> (Payload, bool) {
+        let bodiless = self.status == 204 || self.status == 304 || self.status < 200;
+        let size = match &self.source {
+            Some(source) => source.size_bytes(),
+            None => Some(self.body.len() as u64),
+        };
+        let chunked = size.is_none() && frame.version > 0;
+        let close = frame.close || self.close || (size.is_none() && frame.version == 0);
         write_status(out, self.status, self.reason);
         date::write(out);
         out.extend_from_slice(self.head);
-        let bodiless = self.status == 204 || self.status == 304 || self.status < 200;
-        if !bodiless {
-            out.extend_from_slice(b"Content-Length: ");
-            out.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
-            out.extend_from_slice(b"\r\n");
+        match size {
+            _ if bodiless => {}
+            Some(size) => {
+                out.extend_from_slice(b"Content-Length: ");
+                out.extend_from_slice(itoa::Buffer::new().format(size).as_bytes());
+                out.extend_from_slice(b"\r\n");
+            }
+            None if chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            None => {}
         }
         match (close, frame.version) {
             (true, _) => out.extend_from_slice(b"Connection: close\r\n\r\n"),
             (false, 0) => out.extend_from_slice(b"Connection: keep-alive\r\n\r\n"),
             (false, _) => out.extend_from_slice(b"\r\n"),
         }
-        if !bodiless && !frame.head_only {
-            out.extend_from_slice(self.body);
-        }
-        !close
+        let payload = match self.source {
+            _ if bodiless || frame.head_only => Payload::Nothing,
+            Some(source) => Payload::Source { source, chunked },
+            None if self.body.len() > PIECE_SIZE_BYTES => Payload::Buffer,
+            None => {
+                out.extend_from_slice(self.body);
+                Payload::Nothing
+            }
+        };
+        (payload, !close)
     }
 }
 

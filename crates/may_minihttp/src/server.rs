@@ -2,23 +2,25 @@
 //! Runs in: worker.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use may::coroutine::{self, JoinHandle};
 use may::io::{CoIo, WaitIo, WaitIoWaker};
 use parking_lot::Mutex;
 
-use crate::connection::Connection;
-use crate::limits::STACK_SIZE_BYTES;
+use crate::connection::{turn_away, Connection};
+use crate::limits::{Limits, REFUSALS_MAX, STACK_SIZE_BYTES, TICK_PERIOD};
+use crate::proxy::Proxies;
 use crate::request::Request;
 use crate::response::Response;
-
-/// Pause after accept(2) failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+use crate::tls::Tls;
+use crate::transport::Transport;
+use crate::turnstile::give_way;
+use crate::watch::{now_ms, Watch};
 
 /// Connections accepted in a row before those that are open get their turn.
 const ACCEPTS_TURN_MAX: usize = 64;
@@ -39,17 +41,16 @@ pub trait HttpServiceFactory: Send + Sync + Sized + 'static {
     /// A service for connection number `id`.
     fn new_service(&self, id: usize) -> Self::Service;
 
-    /// Binds `addr` and serves it.
+    /// Binds `addr` and serves it, with a thread that ticks.
     fn start<A: ToSocketAddrs>(self, addr: A) -> io::Result<Server<Self>> {
-        let server = Server::new(self);
-        server.accept_on(TcpListener::bind(addr)?)?;
-        Ok(server)
+        self.start_with(TcpListener::bind(addr)?)
     }
 
-    /// Serves a listener that may be shared with other processes.
+    /// Serves a listener that may be shared with other processes, with a thread that ticks.
     fn start_with(self, listener: TcpListener) -> io::Result<Server<Self>> {
-        let server = Server::new(self);
-        server.accept_on(listener)?;
+        let server = Server::new(self, Settings::default());
+        server.accept_on(listener, None)?;
+        server.tick_by_thread();
         Ok(server)
     }
 }
@@ -70,11 +71,37 @@ const SERVING: u8 = 0;
 const DRAINING: u8 = 1;
 const CLOSING: u8 = 2;
 
+/// What a server allows, and whom it believes.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub limits: Limits,
+    pub proxies: Proxies,
+}
+
+/// What a server counts beside the requests, which its service sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Connections accepted.
+    Accepted,
+    /// Connections turned away with 503: over the cap, or out of descriptors.
+    TurnedAway,
+    /// Requests refused before they reached a service: malformed, too large.
+    Refused,
+    /// Connections ended because a head, a body or the taking of an answer took too long.
+    TimedOut,
+}
+
+const COUNTS: usize = 4;
+
 /// What connections share with their server.
 pub(crate) struct Shared {
+    pub(crate) settings: Settings,
     phase: AtomicU8,
     next_id: AtomicUsize,
-    open: Mutex<HashMap<usize, WaitIoWaker>>,
+    open: Mutex<HashMap<usize, Arc<Watch>>>,
+    /// Connections being turned away, among those that are open.
+    turning_away: AtomicUsize,
+    counts: [AtomicU64; COUNTS],
 }
 
 impl Shared {
@@ -84,6 +111,24 @@ impl Shared {
 
     pub(crate) fn closes_idle(&self) -> bool {
         self.phase.load(Ordering::Relaxed) >= CLOSING
+    }
+
+    pub(crate) fn count(&self, count: Count) {
+        self.counts[count as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tick(&self) {
+        let now = now_ms();
+        self.open.lock().values().for_each(|watch| watch.look(now));
+    }
+
+    fn open(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    /// Whether one more connection is served.
+    fn has_room(&self) -> bool {
+        self.open() - self.turning_away.load(Ordering::Relaxed) < self.settings.limits.connections_max
     }
 }
 
@@ -112,14 +157,43 @@ impl Accepting {
 }
 
 impl<F: HttpServiceFactory> Server<F> {
-    pub fn new(factory: F) -> Server<F> {
-        let shared =
-            Shared { phase: AtomicU8::new(SERVING), next_id: AtomicUsize::new(0), open: Mutex::default() };
+    /// A server that listens nowhere yet, and has no clock: whoever makes it calls [`Server::tick`].
+    pub fn new(factory: F, settings: Settings) -> Server<F> {
+        let shared = Shared {
+            settings,
+            phase: AtomicU8::new(SERVING),
+            next_id: AtomicUsize::new(0),
+            open: Mutex::default(),
+            turning_away: AtomicUsize::new(0),
+            counts: Default::default(),
+        };
         Server { factory: Arc::new(factory), shared: Arc::new(shared), accepting: Mutex::default() }
     }
 
-    /// Accepts from one more listener; returns its id, for [`Server::release`].
-    pub fn accept_on(&self, listener: TcpListener) -> io::Result<usize> {
+    /// Looks at the deadlines of all connections. Called every [`TICK_PERIOD`] or so, from any thread.
+    pub fn tick(&self) {
+        self.shared.tick();
+        self.accepting.lock().values().for_each(|accepting| accepting.waker.wakeup());
+    }
+
+    fn tick_by_thread(&self) {
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        std::thread::spawn(move || loop {
+            std::thread::sleep(TICK_PERIOD);
+            match shared.upgrade() {
+                Some(shared) => shared.tick(),
+                None => return,
+            }
+        });
+    }
+
+    /// How often `count` has happened.
+    pub fn count(&self, count: Count) -> u64 {
+        self.shared.counts[count as usize].load(Ordering::Relaxed)
+    }
+
+    /// Accepts from one more listener, and speaks TLS on it if told to; returns its id, for [`Server::release`].
+    pub fn accept_on(&self, listener: TcpListener, tls: Option<Arc<Tls>>) -> io::Result<usize> {
         let address = listener.local_addr()?;
         let listener = CoIo::new(listener)?;
         let (stop, waker) = (Arc::new(AtomicBool::new(false)), listener.waker());
@@ -127,7 +201,9 @@ impl<F: HttpServiceFactory> Server<F> {
             listener,
             factory: self.factory.clone(),
             shared: self.shared.clone(),
+            tls,
             stop: stop.clone(),
+            reserve: Mutex::new(open_reserve()),
         };
         // SAFETY: the loop keeps nothing in thread-local storage across a yield and its frames are small.
         let coroutine = unsafe { coroutine::Builder::new().spawn(move || acceptor.run()) }?;
@@ -160,18 +236,18 @@ impl<F: HttpServiceFactory> Server<F> {
     /// Ends the connections that are between requests.
     pub fn close_idle(&self) {
         self.shared.phase.store(CLOSING, Ordering::Relaxed);
-        self.shared.open.lock().values().for_each(WaitIoWaker::wakeup);
+        self.shared.open.lock().values().for_each(|watch| watch.wake());
     }
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.shared.open.lock().len()
+        self.shared.open()
     }
 
     /// Waits for the listeners to end, which they do when drained.
     pub fn wait(&self) {
         while !self.accepting.lock().is_empty() {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(TICK_PERIOD);
         }
     }
 }
@@ -180,7 +256,14 @@ struct Acceptor<F> {
     listener: CoIo<TcpListener>,
     factory: Arc<F>,
     shared: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
     stop: Arc<AtomicBool>,
+    /// A descriptor to give up when there is no other: with it whoever waits can be told so.
+    reserve: Mutex<Option<File>>,
+}
+
+fn open_reserve() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 impl<F: HttpServiceFactory> Acceptor<F> {
@@ -197,43 +280,98 @@ impl<F: HttpServiceFactory> Acceptor<F> {
                 return;
             }
             if turn.is_multiple_of(ACCEPTS_TURN_MAX) {
-                coroutine::yield_now();
+                give_way();
             }
             match self.listener.inner().accept() {
-                Ok((stream, _)) => self.open(stream),
+                Ok((stream, peer)) => self.open(stream, peer.ip()),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     self.listener.wait_io();
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                Err(e) => {
-                    log::warn!("accept: {e}; waiting {ACCEPT_PAUSE:?} before the next one");
-                    coroutine::sleep(ACCEPT_PAUSE);
-                }
+                Err(e) => self.make_do(&e),
             }
         }
     }
 
-    fn open(&self, stream: TcpStream) {
+    /// Out of descriptors or memory: turns one connection away with the reserve, or waits for the next tick, in which
+    /// others may have ended. Accepting again at once would spin.
+    fn make_do(&self, error: &io::Error) {
+        let reserve = self.reserve.lock().take();
+        if reserve.is_none() {
+            log::warn!("accept: {error}; waiting for a tick");
+            self.listener.wait_io();
+            *self.reserve.lock() = open_reserve();
+            return;
+        }
+        drop(reserve);
+        if let Ok((stream, _)) = self.listener.inner().accept() {
+            self.shared.count(Count::TurnedAway);
+            let _ = stream.set_nonblocking(true);
+            say_no(&stream);
+        }
+        *self.reserve.lock() = open_reserve();
+        give_way();
+    }
+
+    fn open(&self, stream: TcpStream, peer: IpAddr) {
+        self.shared.count(Count::Accepted);
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let stream = match CoIo::new(stream) {
             Ok(stream) => stream,
             Err(e) => return log::warn!("epoll refused a connection: {e}"),
         };
-        self.shared.open.lock().insert(id, stream.waker());
-        let connection = Connection::new(stream, self.factory.new_service(id), self.shared.clone());
+        let welcome = self.shared.has_room();
+        if !welcome && !self.may_be_told() {
+            // Leaves epoll before the descriptor's number can become another's.
+            return drop(stream.into_inner());
+        }
+        let watch = Arc::new(Watch::new(stream.waker()));
+        let transport = Transport::new(stream, watch.clone());
+        self.shared.open.lock().insert(id, watch);
         let shared = self.shared.clone();
         let builder = coroutine::Builder::new().stack_size(STACK_SIZE_BYTES / 8);
         // SAFETY: thread-locals are touched only inside functions that are never inlined and don't yield;
-        // the stack holds a header table and no buffers.
+        // the stack holds no buffers.
         let spawned = unsafe {
-            builder.spawn(move || {
-                connection.run();
-                shared.open.lock().remove(&id);
-            })
+            if welcome {
+                let service = self.factory.new_service(id);
+                let connection = Connection::new(transport, service, shared.clone(), peer);
+                let tls = self.tls.clone();
+                builder.spawn(move || {
+                    connection.run(tls);
+                    shared.open.lock().remove(&id);
+                })
+            } else {
+                builder.spawn(move || {
+                    turn_away(transport, &shared);
+                    shared.open.lock().remove(&id);
+                    shared.turning_away.fetch_sub(1, Ordering::Relaxed);
+                })
+            }
         };
         if let Err(e) = spawned {
             self.shared.open.lock().remove(&id);
             log::warn!("no coroutine for a connection: {e}");
         }
     }
+
+    /// Counts a connection as turned away; true if it gets an answer. Over TLS it would take a handshake first.
+    fn may_be_told(&self) -> bool {
+        self.shared.count(Count::TurnedAway);
+        if self.tls.is_some() || self.shared.turning_away.load(Ordering::Relaxed) >= REFUSALS_MAX {
+            return false;
+        }
+        self.shared.turning_away.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+/// The shortest answer there is, for one that can't be kept for a moment.
+fn say_no(mut stream: &TcpStream) {
+    use std::io::{Read, Write};
+    const NO: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let _ = stream.write(NO);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.read(&mut [0u8; 4096]);
 }

@@ -11,6 +11,8 @@ mod config;
 mod connection;
 mod copy;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod prepare;
 mod query;
 mod reconnect;

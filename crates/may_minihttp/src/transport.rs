@@ -1,0 +1,178 @@
+//! A connection's bytes in and out: a socket, with or without TLS, that never blocks the thread and waits with a deadline.
+//! Runs in: worker.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use may::io::{CoIo, WaitIo};
+
+use crate::limits::{LINGER_SIZE_MAX_BYTES, LINGER_TIMEOUT};
+use crate::tls::Session;
+use crate::watch::{after, Watch};
+
+const EPOLLIN: usize = 0x1;
+const EPOLLERR_HUP_RDHUP: usize = 0x8 | 0x10 | 0x2000;
+
+pub(crate) struct Transport {
+    io: CoIo<TcpStream>,
+    tls: Option<Box<Session>>,
+    watch: Arc<Watch>,
+    /// The socket may hold something: receive before the next wait.
+    unread: bool,
+    /// The peer has ended its side, or the socket failed: receive until the end shows.
+    peer_ended: bool,
+}
+
+impl Transport {
+    pub(crate) fn new(io: CoIo<TcpStream>, watch: Arc<Watch>) -> Transport {
+        Transport { io, tls: None, watch, unread: true, peer_ended: false }
+    }
+
+    /// Leaves epoll before the descriptor's number can become another's.
+    pub(crate) fn close(self) {
+        drop(self.io.into_inner());
+    }
+
+    /// Receives what is there; None when that is nothing, 0 at the end of the stream. `buf` must have room.
+    ///
+    /// One receive is enough when it comes back short: data that arrives later raises a new edge. An end of stream
+    /// that arrived in the same segment does not, so it is looked for when epoll said RDHUP.
+    pub(crate) fn receive(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        while self.unread {
+            let got = match &mut self.tls {
+                None => self.io.inner().read(buf),
+                Some(tls) => tls.receive(self.io.inner(), buf),
+            };
+            match got {
+                Ok(len) => {
+                    self.unread = len == buf.len() || self.peer_ended || self.tls.is_some();
+                    return Ok(Some(len));
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.unread = false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until there may be something to receive.
+    ///
+    /// # Errors
+    /// TimedOut at the deadline.
+    pub(crate) fn wait_readable(&mut self, deadline_ms: u64) -> io::Result<()> {
+        match self.unread {
+            true => Ok(()),
+            false => self.wait(deadline_ms),
+        }
+    }
+
+    /// Waits for whatever comes first: an edge, a wake from outside, the deadline.
+    pub(crate) fn wait(&mut self, deadline_ms: u64) -> io::Result<()> {
+        self.watch.arm(deadline_ms);
+        let flags = self.io.wait_io();
+        self.unread |= flags & (EPOLLIN | EPOLLERR_HUP_RDHUP) != 0;
+        self.peer_ended |= flags & EPOLLERR_HUP_RDHUP != 0;
+        match self.watch.has_passed() {
+            true => Err(ErrorKind::TimedOut.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends everything, waiting for room as needed.
+    ///
+    /// # Errors
+    /// TimedOut when the peer takes not a byte for `timeout`.
+    pub(crate) fn send(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
+        let mut at = 0;
+        while at < bytes.len() || self.has_unsent() {
+            let sent = match &mut self.tls {
+                None => self.io.inner().write(&bytes[at..]),
+                Some(tls) => tls.send(self.io.inner(), &bytes[at..]),
+            };
+            match sent {
+                Ok(0) if self.tls.is_none() => return Err(ErrorKind::WriteZero.into()),
+                Ok(len) => at += len,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait_writable(timeout)?,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for an edge, which comes at latest when there is room again.
+    fn wait_writable(&mut self, timeout: Duration) -> io::Result<()> {
+        self.wait(after(timeout))
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_unsent())
+    }
+
+    /// Speaks TLS from here on. Waits for the handshake.
+    pub(crate) fn secure(&mut self, mut tls: Box<Session>, deadline_ms: u64) -> io::Result<()> {
+        loop {
+            match tls.shake(self.io.inner()) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.unread = false;
+                    self.wait(deadline_ms)?;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.tls = Some(tls);
+        self.unread = true;
+        Ok(())
+    }
+
+    /// Looks at the first bytes without taking them; None when nothing is there yet, 0 at the end of the stream.
+    pub(crate) fn peek(&mut self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.io.inner().peek(buf) {
+            Ok(len) => Ok(Some(len)),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.unread = false;
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes `len` bytes that were peeked at.
+    pub(crate) fn take(&mut self, len: usize) -> io::Result<()> {
+        self.unread = true;
+        self.io.inner().read_exact(&mut vec![0; len])
+    }
+
+    /// Ends our side, and takes in what has arrived: bytes left unread at close(2) would make the kernel send a
+    /// reset, which can destroy the answer before the client reads it (RFC 9112, 9.6). With `linger`, that goes on
+    /// for a while: more is on its way.
+    pub(crate) fn end(&mut self, linger: bool) {
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye();
+            let _ = self.send(&[], LINGER_TIMEOUT);
+        }
+        // From here on nobody decrypts: bytes are only taken in.
+        self.tls = None;
+        if self.io.inner().shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let deadline_ms = after(LINGER_TIMEOUT);
+        let mut scrap = [0u8; 2048];
+        let mut taken = 0;
+        self.unread = true;
+        while taken < LINGER_SIZE_MAX_BYTES {
+            match self.receive(&mut scrap) {
+                Ok(Some(0)) | Err(_) => return,
+                Ok(Some(len)) => taken += len,
+                Ok(None) if linger && self.wait(deadline_ms).is_ok() => {}
+                Ok(None) => return,
+            }
+        }
+    }
+}
