@@ -43,10 +43,12 @@ pub const CACHE_SIZE_MIN_BYTES: usize = 4 * 1024 * 1024;
 pub const DEV_CACHE_SIZE_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Bodies below this size are not compressed: the saving is smaller than a packet.
 pub const GZIP_SIZE_MIN_BYTES: usize = 512;
+/// Bodies above this size are not compressed in one go: that would hold up everybody on this core.
+pub const GZIP_SIZE_MAX_BYTES: usize = 512 * 1024;
 
 /// Rows of one list answer at most.
 pub const LIST_COUNT_MAX: i64 = 10_000;
-/// Rows of a list page that is worth caching.
+/// Rows of a list page that is worth caching; longer ones are made and sent in pieces of so many rows.
 pub const LIST_CACHED_COUNT_MAX: i64 = 100;
 /// Keys fetched by one statement at most.
 pub const BATCH_KEYS_MAX: usize = 64;

@@ -20,12 +20,10 @@ use parking_lot::Mutex;
 
 use crate::api::shape::{Shaped, Shaper};
 use crate::cache::{Cache, Filled, Key, Kind, Record, Token};
-use crate::catalogue::View;
+use crate::catalogue::{Product, View};
 use crate::db::ranks::RankMap;
 use crate::db::{products, Pool};
-use crate::limits::{
-    BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES, LANE_STACK_SIZE_BYTES, LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX,
-};
+use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES, LANE_STACK_SIZE_BYTES, LIST_COUNT_MAX};
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
 
@@ -45,9 +43,11 @@ fn list_of(key: Key) -> (u64, i64) {
     (key.id as u64 >> COUNT_BITS, key.id & ((1 << COUNT_BITS) - 1))
 }
 
-/// Whether an answer to `key` is worth keeping.
-fn is_cached(key: Key) -> bool {
-    key.kind != Kind::List || list_of(key).1 <= LIST_CACHED_COUNT_MAX
+/// Where a piece of a list begins.
+#[derive(Debug, Clone, Copy)]
+pub enum ListStart {
+    Offset(u64),
+    Id(i64),
 }
 
 /// Why there is no answer.
@@ -128,11 +128,42 @@ impl Flight {
     }
 }
 
+/// What lanes do.
+enum Work {
+    Flight(Arc<Flight>),
+    Job(Box<dyn FnOnce(&Fetcher, &mut Shaper) + Send>),
+}
+
+impl Work {
+    /// The key, of a flight that can travel with others.
+    fn batch_key(&self) -> Option<Key> {
+        match self {
+            Work::Flight(flight) => Some(flight.key).filter(|key| key.kind != Kind::List),
+            Work::Job(_) => None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     flights: HashMap<Key, Arc<Flight>>,
-    queue: VecDeque<Arc<Flight>>,
+    queue: VecDeque<Work>,
     idle: Vec<Arc<Blocker>>,
+}
+
+impl State {
+    fn push(&mut self, work: Work) {
+        self.queue.push_back(work);
+        if let Some(lane) = self.idle.pop() {
+            lane.unpark();
+        }
+    }
+}
+
+/// Where a job leaves what it made.
+struct Tray<T> {
+    made: Mutex<Option<T>>,
+    waiter: Arc<Blocker>,
 }
 
 /// A worker's fetches.
@@ -179,18 +210,40 @@ impl Fetcher {
         let born_ns = clock::boottime_ns();
         let flight = Arc::new(Flight { key, token, born_ns, landing: Mutex::default() });
         state.flights.insert(key, flight.clone());
-        state.queue.push_back(flight.clone());
-        if let Some(lane) = state.idle.pop() {
-            lane.unpark();
-        }
+        state.push(Work::Flight(flight.clone()));
         (flight, false)
+    }
+
+    /// Has a lane do `work`, and waits: for what goes deep or asks the database and is no record.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Fetcher, &mut Shaper) -> T + Send + 'static,
+    ) -> T {
+        let tray = Arc::new(Tray { made: Mutex::new(None), waiter: Blocker::current() });
+        let filled = tray.clone();
+        let job = move |fetcher: &Fetcher, shaper: &mut Shaper| {
+            let made = work(fetcher, shaper);
+            *filled.made.lock() = Some(made);
+            filled.waiter.unpark();
+        };
+        self.state.lock().push(Work::Job(Box::new(job)));
+        loop {
+            if let Some(made) = tray.made.lock().take() {
+                return made;
+            }
+            let _ = tray.waiter.park(None);
+        }
     }
 
     fn run_lane(&self, mut shaper: Shaper) {
         let blocker = Blocker::current();
         loop {
-            match self.take_batch(&blocker) {
-                Some(batch) => self.serve(&batch, &mut shaper),
+            match self.take_work(&blocker) {
+                Some(Work::Flight(first)) => {
+                    let batch = self.gather(first);
+                    self.serve(&batch, &mut shaper);
+                }
+                Some(Work::Job(job)) => job(self, &mut shaper),
                 None => {
                     let _ = blocker.park(None);
                 }
@@ -198,29 +251,35 @@ impl Fetcher {
         }
     }
 
-    /// The oldest flight and all others of its kind that fit beside it; lists travel alone.
-    fn take_batch(&self, blocker: &Arc<Blocker>) -> Option<Vec<Arc<Flight>>> {
+    fn take_work(&self, blocker: &Arc<Blocker>) -> Option<Work> {
         let mut state = self.state.lock();
-        let Some(first) = state.queue.pop_front() else {
-            if !state.idle.iter().any(|idle| Arc::ptr_eq(idle, blocker)) {
-                state.idle.push(blocker.clone());
-            }
-            return None;
-        };
+        let work = state.queue.pop_front();
+        if work.is_none() && !state.idle.iter().any(|idle| Arc::ptr_eq(idle, blocker)) {
+            state.idle.push(blocker.clone());
+        }
+        work
+    }
+
+    /// `first` and all others of its kind that wait and fit beside it; lists travel alone.
+    fn gather(&self, first: Arc<Flight>) -> Vec<Arc<Flight>> {
         let kind = first.key.kind;
         let mut batch = vec![first];
-        if kind != Kind::List {
-            let mut at = 0;
-            while at < state.queue.len() && batch.len() < BATCH_KEYS_MAX {
-                // A second flight of one key, under a later token, waits for a statement of its own.
-                let key = state.queue[at].key;
-                match key.kind == kind && batch.iter().all(|f| f.key != key) {
-                    true => batch.extend(state.queue.remove(at)),
-                    false => at += 1,
-                }
+        if kind == Kind::List {
+            return batch;
+        }
+        let mut state = self.state.lock();
+        let mut at = 0;
+        while at < state.queue.len() && batch.len() < BATCH_KEYS_MAX {
+            // A second flight of one key, under a later token, waits for a statement of its own.
+            let fits = state.queue[at]
+                .batch_key()
+                .is_some_and(|key| key.kind == kind && batch.iter().all(|f| f.key != key));
+            match fits.then(|| state.queue.remove(at)).flatten() {
+                Some(Work::Flight(flight)) => batch.push(flight),
+                _ => at += 1,
             }
         }
-        Some(batch)
+        batch
     }
 
     /// Fetches a batch, less what has waited too long already.
@@ -275,12 +334,23 @@ impl Fetcher {
         })
     }
 
+    /// A piece of a list that is too long to be kept: at most `count` products, from the one with `offset` products
+    /// before it or from an id on.
+    pub fn list_piece(&self, start: ListStart, count: i64) -> Result<Vec<Product>, FetchError> {
+        self.pool.count_statement(1);
+        let read = self.pool.read(|client| match start {
+            ListStart::Offset(offset) => self.ranks.list(client, offset, count),
+            ListStart::Id(id) => products::list_from(client, id, count),
+        });
+        read.map_err(|e| FetchError::from(&e))
+    }
+
     /// Shapes, archives, publishes, hands out.
     fn finish(&self, flight: &Flight, view: View, shaper: &mut Shaper) {
         let Shaped { status, entry } = shaper.shape(flight.key, view);
         match Record::make(flight.key, flight.token, flight.born_ns, status, &entry) {
             Ok(record) => {
-                let stored = is_cached(flight.key) && self.cache.fill(&record) == Filled::Published;
+                let stored = self.cache.fill(&record) == Filled::Published;
                 self.land(flight, Ok(Arc::new(record)), stored);
             }
             Err(error) => {

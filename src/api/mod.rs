@@ -11,6 +11,7 @@ pub mod products;
 pub mod reply;
 pub mod route;
 pub mod shape;
+pub mod stream;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

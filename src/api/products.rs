@@ -3,25 +3,39 @@
 
 use may_minihttp::{Request, Response};
 
-use crate::api::fetch::{list_key, Fetched};
+use crate::api::conditional::accepts_gzip;
+use crate::api::fetch::{list_key, FetchError, Fetched};
 use crate::api::params::{self, BadParameter, Id, Page};
 use crate::api::problem::Problem;
-use crate::api::reply::{write_record, Source};
+use crate::api::reply::{write_record, write_stream, Source};
+use crate::api::stream::ListSource;
 use crate::api::Site;
-use crate::cache::{Key, Kind, Lookup};
-use crate::limits::LIST_COUNT_MAX;
+use crate::cache::{Encoding, Key, Kind, Lookup};
+use crate::limits::{LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX};
 use crate::metrics::Counter;
 
 /// `GET /products?page&count`
 pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
     match Page::read(req.query()) {
-        Ok(page) => answer(site, req, rsp, list_key(page.offset(), page.count.min(LIST_COUNT_MAX)), ""),
+        Ok(page) if page.count > LIST_CACHED_COUNT_MAX => stream_list(site, req, rsp, &page),
+        Ok(page) => answer(site, req, rsp, list_key(page.offset(), page.count), ""),
         Err(BadParameter::Page) => {
             Problem::bad_request("bad-page", "page must be a whole number from 1").write(site, req, rsp);
         }
         Err(BadParameter::Count) => {
             Problem::bad_request("bad-count", "count must be a whole number from 0").write(site, req, rsp);
         }
+    }
+}
+
+/// A page too long to be kept.
+fn stream_list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, page: &Page) {
+    let gzip = accepts_gzip(req.header("accept-encoding")) == Encoding::Gzip;
+    let count = page.count.min(LIST_COUNT_MAX);
+    site.metrics.count(Counter::CacheBypassed);
+    match ListSource::open(site.fetcher.clone(), page.offset(), count, gzip) {
+        Ok(source) => write_stream(site, req, rsp, Box::new(source), gzip),
+        Err(error) => Problem::from(&error).write(site, req, rsp),
     }
 }
 
@@ -73,9 +87,31 @@ fn miss(
         Fetched { outcome: Ok(record), .. } => {
             write_record(site, req, rsp, &Source::Private(&record), status);
         }
+        Fetched { outcome: Err(FetchError::Unavailable(_)), .. } if write_stale(site, req, rsp, key) => {}
         Fetched { outcome: Err(error), .. } => {
             rsp.header(&format!("Cache-Status: catwalk; {status}"));
             Problem::from(&error).write(site, req, rsp);
         }
     }
+}
+
+/// Answers with a value past its age, while no database can be reached (RFC 5861, 4). False when there is none.
+fn write_stale(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key) -> bool {
+    if site.pool.is_reachable() {
+        return false;
+    }
+    let Some(hit) = site.cache.get_stale(key, req.received_at_ns()) else { return false };
+    let age_s = req.received_at_ns().saturating_sub(hit.header.born_ns) / 1_000_000_000;
+    let written = if hit.header.status == 404 {
+        rsp.header("Cache-Status: catwalk; hit; detail=stale-if-error");
+        Problem::no_product(&key.id.to_string()).write(site, req, rsp);
+        true
+    } else {
+        write_record(site, req, rsp, &Source::Shared(&site.cache, &hit), "hit; detail=stale-if-error")
+    };
+    if written {
+        rsp.header(&format!("Age: {age_s}"));
+        site.metrics.count(Counter::CacheStale);
+    }
+    written
 }

@@ -1,7 +1,7 @@
 //! The header fields that answers share: content, caching, CORS, request id, Cache-Status.
 //! Runs in: worker.
 
-use may_minihttp::{Request, Response};
+use may_minihttp::{BodySource, Request, Response};
 
 use crate::api::conditional::{accepts_gzip, none_match_hits, write_etag};
 use crate::api::Site;
@@ -161,4 +161,22 @@ pub fn write_record(
         write_listed_origin(site, req, rsp);
     }
     true
+}
+
+/// Answers with a body that is made while it is sent; nothing names its state, so it has no ETag.
+pub fn write_stream(
+    site: &Site,
+    req: &Request<'_, '_>,
+    rsp: &mut Response<'_>,
+    source: Box<dyn BodySource>,
+    gzip: bool,
+) {
+    rsp.header_block(&site.policy.json_lines);
+    if gzip {
+        rsp.header("Content-Encoding: gzip");
+    }
+    rsp.header("Cache-Status: catwalk; fwd=bypass").stream(source);
+    if !site.policy.origins.is_empty() {
+        write_listed_origin(site, req, rsp);
+    }
 }

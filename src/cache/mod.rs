@@ -10,6 +10,7 @@ pub mod record;
 pub mod segment;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -30,12 +31,14 @@ const RETRIES_MAX: usize = 3;
 pub struct Ages {
     pub found_ns: u64,
     pub missing_ns: u64,
+    /// What is granted beyond either while no database can be reached.
+    pub stale_ns: u64,
 }
 
 /// Ages as configured.
-pub fn cache_ages(found: std::time::Duration, missing: std::time::Duration) -> Ages {
-    let ns = |d: std::time::Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-    Ages { found_ns: ns(found), missing_ns: ns(missing) }
+pub fn cache_ages(found: Duration, missing: Duration, stale: Duration) -> Ages {
+    let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    Ages { found_ns: ns(found), missing_ns: ns(missing), stale_ns: ns(stale) }
 }
 
 /// One worker's access to the shared cache.
@@ -101,7 +104,7 @@ impl Cache {
             return Lookup::Miss(token);
         }
         for _ in 0..RETRIES_MAX {
-            match self.find(key, token, now_ns) {
+            match self.find(key, token, now_ns, 0) {
                 Found::Hit(hit) => return Lookup::Hit(hit),
                 Found::Nothing => return Lookup::Miss(token),
                 Found::Overtaken => self.metrics.count(Counter::CacheRetries),
@@ -110,11 +113,23 @@ impl Cache {
         Lookup::Miss(token)
     }
 
-    fn find(&self, key: Key, token: Token, now_ns: u64) -> Found {
+    /// Looks up a value that nobody has voided, past its age by at most what is granted while no database can be
+    /// reached.
+    pub fn get_stale(&self, key: Key, now_ns: u64) -> Option<Hit> {
+        if !self.is_on() || self.ages.stale_ns == 0 {
+            return None;
+        }
+        match self.find(key, self.token(key), now_ns, self.ages.stale_ns) {
+            Found::Hit(hit) => Some(hit),
+            Found::Nothing | Found::Overtaken => None,
+        }
+    }
+
+    fn find(&self, key: Key, token: Token, now_ns: u64, grace_ns: u64) -> Found {
         let hash = self.arena.hash(key);
         let mut overtaken = false;
         for item in index::matches(&self.arena, hash) {
-            match self.inspect(item, key, token, now_ns) {
+            match self.inspect(item, key, token, now_ns.saturating_sub(grace_ns)) {
                 Inspected::Valid(header) => return Found::Hit(Hit { header, item }),
                 Inspected::Other => {}
                 Inspected::Overtaken => overtaken = true,

@@ -10,7 +10,7 @@ use crate::catalogue::View;
 use crate::metrics::MetricsPage;
 use crate::os::mmap::SharedMemory;
 
-const AGES: Ages = Ages { found_ns: 1_000, missing_ns: 100 };
+const AGES: Ages = Ages { found_ns: 1_000, missing_ns: 100, stale_ns: 5_000 };
 
 fn arena(size_bytes: usize) -> Arc<Arena> {
     let layout = Layout::new(size_bytes, 1);

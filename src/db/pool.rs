@@ -1,7 +1,7 @@
 //! A worker's few connections, each shared by many coroutines. Connecting happens on a thread of its own.
 //! Runs in: worker.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub struct Pool {
     next: AtomicUsize,
     waiting: Mutex<Vec<Arc<Blocker>>>,
     keeper: OnceLock<Thread>,
+    /// No connection lives, and the last attempt to make one failed or has taken too long.
+    unreachable: AtomicBool,
     metrics: SlotMetrics,
 }
 
@@ -34,6 +36,7 @@ impl Pool {
             next: AtomicUsize::new(0),
             waiting: Mutex::default(),
             keeper: OnceLock::new(),
+            unreachable: AtomicBool::new(false),
             metrics,
         });
         let kept = pool.clone();
@@ -47,6 +50,7 @@ impl Pool {
     fn keep(&self) {
         loop {
             let connected = self.connections.iter().filter(|c| c.maintain()).count();
+            self.unreachable.store(connected == 0, Ordering::Relaxed);
             self.wake_waiting();
             let all = connected == self.connections.len();
             thread::park_timeout(if all { KEEP_PERIOD } else { KEEP_PERIOD_MISSING });
@@ -65,7 +69,13 @@ impl Pool {
         waiting.iter().for_each(|waiter| waiter.unpark());
     }
 
-    /// A live connection, in turn; waits for one, but not longer than `DATABASE_WAIT_MAX`.
+    /// Whether a database answers, as far as is known.
+    pub fn is_reachable(&self) -> bool {
+        !self.unreachable.load(Ordering::Relaxed)
+    }
+
+    /// A live connection, in turn. While a lost one is being replaced this waits for it, but not longer than
+    /// `DATABASE_WAIT_MAX`; once that has failed it fails at once, until a connection is there again.
     ///
     /// # Errors
     /// Why the last attempt to connect failed.
@@ -78,6 +88,9 @@ impl Pool {
             };
             let now = Instant::now();
             if now >= *deadline.get_or_insert(now + DATABASE_WAIT_MAX) {
+                self.unreachable.store(true, Ordering::Relaxed);
+            }
+            if !self.is_reachable() {
                 return Err(last);
             }
             self.metrics.count(Counter::DatabaseWaits);

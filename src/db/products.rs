@@ -10,7 +10,7 @@ use may_postgres::{Client, Error, Row};
 
 use crate::catalogue::{Feature, Photo, Product, Sku, Style};
 use crate::db::decimal::Decimal;
-use crate::db::statements::{PRODUCTS_FETCH, RELATED_FETCH, STYLES_FETCH};
+use crate::db::statements::{PRODUCTS_FETCH, PRODUCTS_LIST, RELATED_FETCH, STYLES_FETCH};
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -39,6 +39,13 @@ pub fn fetch(client: &Client, ids: &[i64]) -> Result<HashMap<i64, ProductWithFea
         }
     }
     Ok(products)
+}
+
+/// At most `count` products by id, from `start` on.
+pub fn list_from(client: &Client, start: i64, count: i64) -> Result<Vec<Product>, Error> {
+    let statement = client.prepare_cached(PRODUCTS_LIST)?;
+    let rows = client.query(&statement, &[&start, &count])?;
+    rows.iter().filter(|row| row.bytes(1).is_some()).map(|row| read_product(row, 1)).collect()
 }
 
 /// Reads a product whose id is column `at`, the others following in the order of the table.

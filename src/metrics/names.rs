@@ -34,7 +34,8 @@ counters! {
     CacheHits, "catwalk_cache_hits_total", "", "Answers served from the shared cache.";
     CacheMisses, "catwalk_cache_misses_total", "", "Lookups that found nothing fit to serve; a high share wants a larger cache.size.";
     CacheJoined, "catwalk_cache_joined_total", "", "Misses that waited for a fetch already under way.";
-    CacheBypassed, "catwalk_cache_bypassed_total", "", "Answers made while the cache is off.";
+    CacheBypassed, "catwalk_cache_bypassed_total", "", "Answers that the cache was not asked for: long lists, and all while it is off.";
+    CacheStale, "catwalk_cache_stale_total", "", "Answers past their age, served because no database could be reached.";
     CacheFills, "catwalk_cache_fills_total", "", "Records published.";
     CacheFillsVoided, "catwalk_cache_fills_voided_total", "", "Records not published because their key was voided while they were fetched.";
     CacheFillsTooLarge, "catwalk_cache_fills_too_large_total", "", "Answers over the record size, sent uncached.";

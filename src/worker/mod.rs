@@ -76,7 +76,8 @@ impl Worker {
     fn prepare(heritage: &Heritage, seat: Seat, descriptors: u64) -> anyhow::Result<Worker> {
         let config = &heritage.config;
         let metrics = heritage.metrics.slot(seat.slot);
-        let ages = cache_ages(config.cache_max_age, config.cache_missing_max_age);
+        let ages =
+            cache_ages(config.cache_max_age, config.cache_missing_max_age, config.cache_stale_if_error);
         let cache = Cache::new(heritage.arena.clone(), seat.slot, seat.epoch, ages, metrics.clone());
         let cache = Arc::new(cache);
         let mut address = db::address(&config.database_url, "catwalk")?;

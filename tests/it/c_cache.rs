@@ -102,7 +102,7 @@ fn process_over_the_arena() {
     let arena = Arc::new(UncheckedArena::new(memory.clone()).open().expect("a sound arena"));
     let epoch = Slots::new(memory, *arena.layout()).begin_life(slot);
     let metrics = MetricsPage::create(slot + 1).expect("memory").slot(slot);
-    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX };
+    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, stale_ns: 0 };
     let cache = Cache::new(arena, slot, epoch, ages, metrics.clone());
     let mut dice = Dice(u64::from(std::process::id()));
     loop {
@@ -155,7 +155,7 @@ fn processes_killed_at_any_instruction_leave_a_sound_cache() {
     assert!(kills > seconds * 10 && verified > 10_000, "{kills} kills, {verified} hits verified");
     // Every segment can still be claimed: one life more goes round the whole ring.
     let epoch = slots.begin_life(0);
-    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX };
+    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, stale_ns: 0 };
     let metrics = MetricsPage::create(1).unwrap().slot(0);
     let segments = arena.layout().segments as u64;
     let cache = Cache::new(Arc::new(arena), 0, epoch, ages, metrics.clone());

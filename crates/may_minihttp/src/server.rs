@@ -99,6 +99,7 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     next_id: AtomicUsize,
     open: Mutex<HashMap<usize, Arc<Watch>>>,
+    accepting: Mutex<HashMap<usize, Accepting>>,
     /// Connections being turned away, among those that are open.
     turning_away: AtomicUsize,
     counts: [AtomicU64; COUNTS],
@@ -120,6 +121,8 @@ impl Shared {
     fn tick(&self) {
         let now = now_ms();
         self.open.lock().values().for_each(|watch| watch.look(now));
+        // One that is out of descriptors waits for this.
+        self.accepting.lock().values().for_each(|accepting| accepting.waker.wakeup());
     }
 
     fn open(&self) -> usize {
@@ -136,7 +139,6 @@ impl Shared {
 pub struct Server<F> {
     factory: Arc<F>,
     shared: Arc<Shared>,
-    accepting: Mutex<HashMap<usize, Accepting>>,
 }
 
 /// One listener being accepted from.
@@ -164,16 +166,16 @@ impl<F: HttpServiceFactory> Server<F> {
             phase: AtomicU8::new(SERVING),
             next_id: AtomicUsize::new(0),
             open: Mutex::default(),
+            accepting: Mutex::default(),
             turning_away: AtomicUsize::new(0),
             counts: Default::default(),
         };
-        Server { factory: Arc::new(factory), shared: Arc::new(shared), accepting: Mutex::default() }
+        Server { factory: Arc::new(factory), shared: Arc::new(shared) }
     }
 
     /// Looks at the deadlines of all connections. Called every [`TICK_PERIOD`] or so, from any thread.
     pub fn tick(&self) {
         self.shared.tick();
-        self.accepting.lock().values().for_each(|accepting| accepting.waker.wakeup());
     }
 
     fn tick_by_thread(&self) {
@@ -208,18 +210,18 @@ impl<F: HttpServiceFactory> Server<F> {
         // SAFETY: the loop keeps nothing in thread-local storage across a yield and its frames are small.
         let coroutine = unsafe { coroutine::Builder::new().spawn(move || acceptor.run()) }?;
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        self.accepting.lock().insert(id, Accepting { stop, waker, address, coroutine });
+        self.shared.accepting.lock().insert(id, Accepting { stop, waker, address, coroutine });
         Ok(id)
     }
 
     /// Addresses accepted from.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.accepting.lock().values().map(|a| a.address).collect()
+        self.shared.accepting.lock().values().map(|a| a.address).collect()
     }
 
     /// Stops accepting from a listener. Other descriptors of it stay open, and what waits in it waits on.
     pub fn release(&self, id: usize) {
-        let released = self.accepting.lock().remove(&id);
+        let released = self.shared.accepting.lock().remove(&id);
         if let Some(accepting) = released {
             accepting.stop();
         }
@@ -229,7 +231,7 @@ impl<F: HttpServiceFactory> Server<F> {
     /// [`Server::close_idle`], so that a request already on its way is still answered.
     pub fn drain(&self) {
         self.shared.phase.store(DRAINING, Ordering::Relaxed);
-        let accepting = std::mem::take(&mut *self.accepting.lock());
+        let accepting = std::mem::take(&mut *self.shared.accepting.lock());
         accepting.into_values().for_each(Accepting::stop);
     }
 
@@ -246,7 +248,7 @@ impl<F: HttpServiceFactory> Server<F> {
 
     /// Waits for the listeners to end, which they do when drained.
     pub fn wait(&self) {
-        while !self.accepting.lock().is_empty() {
+        while !self.shared.accepting.lock().is_empty() {
             std::thread::sleep(TICK_PERIOD);
         }
     }
@@ -304,13 +306,20 @@ impl<F: HttpServiceFactory> Acceptor<F> {
             return;
         }
         drop(reserve);
-        if let Ok((stream, _)) = self.listener.inner().accept() {
+        let accepted = self.listener.inner().accept();
+        if let Ok((stream, _)) = &accepted {
             self.shared.count(Count::TurnedAway);
             let _ = stream.set_nonblocking(true);
-            say_no(&stream);
+            say_no(stream);
         }
+        let waits_for_more = matches!(&accepted, Err(e) if e.kind() == ErrorKind::WouldBlock);
+        drop(accepted);
         *self.reserve.lock() = open_reserve();
-        give_way();
+        // Out of descriptors, accept(2) fails before it looks whether anybody is there.
+        match waits_for_more {
+            true => drop(self.listener.wait_io()),
+            false => give_way(),
+        }
     }
 
     fn open(&self, stream: TcpStream, peer: IpAddr) {

@@ -87,12 +87,32 @@ impl Connection {
             }
         }
         let mut reply = Reply { status, headers, body: Vec::new() };
+        if !head_only && reply.header("transfer-encoding") == Some("chunked") {
+            reply.body = self.chunks()?;
+            return Ok(reply);
+        }
         let len = reply.header("content-length").map_or(0, |v| v.parse().expect("a number"));
         if !head_only {
             reply.body = vec![0; len];
             self.stream.read_exact(&mut reply.body)?;
         }
         Ok(reply)
+    }
+
+    /// A chunked body, its trailer section empty.
+    fn chunks(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line()?;
+            let size = usize::from_str_radix(&line, 16).expect("a chunk size");
+            let mut chunk = vec![0; size];
+            self.stream.read_exact(&mut chunk)?;
+            body.append(&mut chunk);
+            assert_eq!(self.line()?, "");
+            if size == 0 {
+                return Ok(body);
+            }
+        }
     }
 
     fn line(&mut self) -> std::io::Result<String> {
