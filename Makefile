@@ -22,6 +22,7 @@ build: prepare
 	cargo build --release --locked --bin catwalk
 
 test: prepare
+	@.ci/pgbouncer
 	cargo test --workspace --locked
 
 lint:

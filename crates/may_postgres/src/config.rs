@@ -18,6 +18,31 @@ pub enum Host {
     Tcp(String),
 }
 
+/// How much TLS is wanted (libpq, `sslmode`). Ordered by how much; not asked of Unix sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// Only where the server refuses without.
+    Allow,
+    /// Where the server has it.
+    Prefer,
+    /// Always; against `sslrootcert` if that is given.
+    Require,
+    /// With a chain that ends in `sslrootcert`.
+    VerifyCa,
+    /// And with the host's name in the certificate.
+    VerifyFull,
+}
+
+/// Whether SCRAM is bound to the TLS connection (libpq, `channel_binding`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
+}
+
 /// How to connect. Parse it from a `postgresql://` address or a `key=value` string.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
@@ -29,6 +54,14 @@ pub struct Config {
     pub application_name: String,
     /// Command-line options for the backend, such as `-c search_path=shop`.
     pub options: Option<String>,
+    pub sslmode: SslMode,
+    /// PEM file with the certificates to verify the server's with; `system` for those of the operating system.
+    pub sslrootcert: Option<PathBuf>,
+    /// PEM files of a certificate of our own, and its key.
+    pub sslcert: Option<PathBuf>,
+    pub sslkey: Option<PathBuf>,
+    pub channel_binding: ChannelBinding,
+    /// For all of it: address, TLS, authentication.
     pub connect_timeout: Duration,
     /// Longest wait for one answer; see [`crate::Client::tick`]. None waits for ever.
     pub request_timeout: Option<Duration>,
@@ -52,6 +85,11 @@ impl Default for Config {
             password: None,
             application_name: "may_postgres".into(),
             options: None,
+            sslmode: SslMode::Prefer,
+            sslrootcert: None,
+            sslcert: None,
+            sslkey: None,
+            channel_binding: ChannelBinding::Prefer,
             connect_timeout: Duration::from_secs(10),
             request_timeout: None,
         }
@@ -86,13 +124,12 @@ impl Config {
             "application_name" => self.application_name = value,
             "options" => self.options = Some(value),
             "connect_timeout" => self.connect_timeout = Duration::from_secs(number(key, &value)?),
-            "sslmode" if matches!(value.as_str(), "disable" | "allow" | "prefer") => {}
-            "sslmode" => {
-                return Err(Error::Config(format!(
-                    "sslmode={value} is not available on this connection; use sslmode=prefer or a Unix socket"
-                )))
-            }
-            "target_session_attrs" | "client_encoding" | "channel_binding" => {}
+            "sslmode" => self.sslmode = ssl_mode(&value)?,
+            "sslrootcert" => self.sslrootcert = Some(value.into()),
+            "sslcert" => self.sslcert = Some(value.into()),
+            "sslkey" => self.sslkey = Some(value.into()),
+            "channel_binding" => self.channel_binding = channel_binding(&value)?,
+            "target_session_attrs" | "client_encoding" => {}
             other => return Err(Error::Config(format!("unknown parameter {other:?}"))),
         }
         Ok(())
@@ -204,6 +241,27 @@ fn decode(text: &str) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::Config(format!("{text:?} is not UTF-8 once decoded")))
 }
 
+fn ssl_mode(value: &str) -> Result<SslMode, Error> {
+    Ok(match value {
+        "disable" => SslMode::Disable,
+        "allow" => SslMode::Allow,
+        "prefer" => SslMode::Prefer,
+        "require" => SslMode::Require,
+        "verify-ca" => SslMode::VerifyCa,
+        "verify-full" => SslMode::VerifyFull,
+        _ => return Err(Error::Config(format!("sslmode={value} is none that there is"))),
+    })
+}
+
+fn channel_binding(value: &str) -> Result<ChannelBinding, Error> {
+    Ok(match value {
+        "disable" => ChannelBinding::Disable,
+        "prefer" => ChannelBinding::Prefer,
+        "require" => ChannelBinding::Require,
+        _ => return Err(Error::Config(format!("channel_binding={value} is none that there is"))),
+    })
+}
+
 fn number<T: FromStr>(key: &str, value: &str) -> Result<T, Error> {
     value.parse().map_err(|_| Error::Config(format!("{key}={value} is not a number in range")))
 }
@@ -246,8 +304,17 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_asked_for_in_libpqs_words() {
+        let url = "postgresql://ann@db/shop?sslmode=verify-full&sslrootcert=/etc/ca.pem&channel_binding=require";
+        let c: Config = url.parse().unwrap();
+        assert_eq!((c.sslmode, c.channel_binding), (SslMode::VerifyFull, ChannelBinding::Require));
+        assert_eq!(c.sslrootcert, Some("/etc/ca.pem".into()));
+        assert!(SslMode::Disable < SslMode::Prefer && SslMode::Require < SslMode::VerifyCa);
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_reason() {
-        for bad in ["host", "port=abc", "colour=red", "password='open", "sslmode=verify-full"] {
+        for bad in ["host", "port=abc", "colour=red", "password='open", "sslmode=verify"] {
             assert!(matches!(bad.parse::<Config>(), Err(Error::Config(_))), "{bad}");
         }
     }

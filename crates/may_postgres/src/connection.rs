@@ -33,7 +33,7 @@ const STREAM_SIZE_MAX_BYTES: usize = 1 << 20;
 /// Queued bytes beyond which a COPY sender waits.
 pub(crate) const QUEUE_SIZE_MAX_BYTES: usize = 1 << 20;
 /// Stack of the connection's coroutine, in bytes.
-const STACK_SIZE_BYTES: usize = 64 * 1024;
+const STACK_SIZE_BYTES: usize = 256 * 1024;
 
 const EPOLLIN: usize = 0x1;
 const EPOLLERR_HUP_RDHUP: usize = 0x8 | 0x10 | 0x2000;
@@ -75,6 +75,8 @@ struct Queue {
     waiting: Option<Arc<Blocker>>,
     /// No handle is left: finish what is outstanding, then say goodbye.
     closing: bool,
+    /// What a reader of an answer found wrong with it: nobody knows any more whose bytes come next.
+    broken: Option<Error>,
     /// Set once the socket is gone: nothing is accepted any more.
     closed: Option<Error>,
 }
@@ -139,6 +141,8 @@ impl Answer {
 pub(crate) struct Responses {
     answer: Arc<Answer>,
     chunk: BytesMut,
+    /// Tag that the first message must have, unless it is an error.
+    expected: Option<u8>,
     shared: Arc<Shared>,
 }
 
@@ -146,20 +150,36 @@ impl Responses {
     /// The next message; None after ReadyForQuery. An ErrorResponse is returned as `Error::Sql`.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, Error> {
         loop {
-            if !self.chunk.is_empty() {
-                match Message::parse(&mut self.chunk)? {
-                    Some(Message::ErrorResponse(body)) => {
+            if let Some(&tag) = self.chunk.first() {
+                let expected = self.expected.take();
+                if expected.is_some_and(|expected| tag != expected && tag != b'E') {
+                    let why = format!("an answer began with {:?}: it is not this request's", tag as char);
+                    return Err(self.shared.break_off(Error::Protocol(why)));
+                }
+                match Message::parse(&mut self.chunk) {
+                    Ok(Some(Message::ErrorResponse(body))) => {
                         return Err(Error::Sql(Box::new(crate::SqlError::read(body.fields()))))
                     }
-                    Some(Message::ReadyForQuery(_)) => return Ok(None),
-                    Some(message) => return Ok(Some(message)),
-                    None => return Err(Error::Protocol("a message was cut".into())),
+                    Ok(Some(Message::ReadyForQuery(_))) => return Ok(None),
+                    Ok(Some(message)) => return Ok(Some(message)),
+                    Ok(None) => {
+                        return Err(self.shared.break_off(Error::Protocol("a message was cut".into())))
+                    }
+                    Err(e) => return Err(self.shared.break_off(e.into())),
                 }
             }
             if !self.wait()? {
                 return Ok(None);
             }
         }
+    }
+
+    /// Hands `read` on. What can't be read of a message leaves the whole connection in doubt, and it is closed.
+    pub(crate) fn checked<T>(&self, read: Result<T, impl Into<Error>>) -> Result<T, Error> {
+        read.map_err(|e| match e.into() {
+            e @ Error::Protocol(_) => self.shared.break_off(e),
+            e => e,
+        })
     }
 
     /// Takes the next chunk, parking until there is one; false when the answer has ended.
@@ -210,13 +230,21 @@ impl Drop for Responses {
 
 impl Shared {
     /// Queues `bytes` and wakes the connection; the answer comes through the returned reader.
-    pub(crate) fn send(self: &Arc<Self>, bytes: BytesMut, stream: bool) -> Result<Responses, Error> {
+    pub(crate) fn send(self: &Arc<Self>, request: wire::Outgoing, stream: bool) -> Result<Responses, Error> {
+        let wire::Outgoing { bytes, expected } = request;
         if self.copying.load(Ordering::Relaxed) {
             return Err(Error::Protocol("this connection is in the middle of a COPY".into()));
         }
         let answer = Arc::new(Answer { state: Mutex::default(), sent: Instant::now(), stream });
         self.enqueue(Request { bytes, answer: Some(answer.clone()) })?;
-        Ok(Responses { answer, chunk: BytesMut::new(), shared: self.clone() })
+        Ok(Responses { answer, chunk: BytesMut::new(), expected, shared: self.clone() })
+    }
+
+    /// Has the connection closed, with everybody who waits for it told `why`. Returns it.
+    fn break_off(&self, why: Error) -> Error {
+        self.queue.lock().broken.get_or_insert_with(|| why.clone());
+        self.waker.wakeup();
+        why
     }
 
     /// Queues data of a COPY that is under way, waiting while too much is queued already.
@@ -282,7 +310,7 @@ impl Client {
     /// Asks the server to cancel whatever this connection runs, over a connection of its own. On a
     /// pipelined connection that may be somebody else's statement: use it on connections of one's own.
     pub fn cancel(&self) -> Result<(), Error> {
-        let mut socket = crate::startup::open(&self.shared.config)?;
+        let mut socket = crate::startup::open_plain(&self.shared.config)?;
         let mut buf = BytesMut::new();
         frontend::cancel_request(self.shared.process_id, self.shared.secret_key, &mut buf);
         socket.write_all(&buf).map_err(|e| Error::Connect(e.to_string()))
@@ -347,7 +375,7 @@ impl Connection {
     fn serve(&mut self) -> Result<(), Error> {
         let mut readable = true;
         loop {
-            let closing = self.take_requests();
+            let closing = self.take_requests()?;
             self.write()?;
             if readable {
                 readable = self.read()?;
@@ -362,13 +390,16 @@ impl Connection {
         }
     }
 
-    fn take_requests(&mut self) -> bool {
+    fn take_requests(&mut self) -> Result<bool, Error> {
         let mut queue = self.shared.queue.lock();
+        if let Some(why) = &queue.broken {
+            return Err(why.clone());
+        }
         while let Some(request) = queue.requests.pop_front() {
             self.outbox.extend_from_slice(&request.bytes);
             self.outstanding.extend(request.answer);
         }
-        queue.closing
+        Ok(queue.closing)
     }
 
     fn write(&mut self) -> Result<(), Error> {
@@ -380,6 +411,10 @@ impl Connection {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e.into()),
             }
+        }
+        match self.stream.inner_mut().flush() {
+            Err(e) if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Err(e.into()),
+            _ => {}
         }
         let mut queue = self.shared.queue.lock();
         queue.size_bytes = self.outbox.len() + queue.requests.iter().map(|r| r.bytes.len()).sum::<usize>();
@@ -409,7 +444,7 @@ impl Connection {
                 Ok(n) => {
                     self.read_at = Instant::now();
                     self.dispatch()?;
-                    if n < READ_SIZE_BYTES && !self.peer_ended {
+                    if n < READ_SIZE_BYTES && !self.peer_ended && self.stream.inner().reads_whole() {
                         return Ok(false);
                     }
                 }

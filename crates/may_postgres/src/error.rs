@@ -111,7 +111,10 @@ impl std::error::Error for Error {}
 impl From<io::Error> for Error {
     fn from(e: io::Error) -> Self {
         match e.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::Protocol(e.to_string()),
+            // A socket's end reads as nothing; a message's end in the middle of a field reads as this.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
+                Error::Protocol(e.to_string())
+            }
             _ => Error::Closed(e.to_string()),
         }
     }

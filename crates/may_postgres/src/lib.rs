@@ -1,5 +1,5 @@
 //! PostgreSQL client for `may` coroutines: extended protocol, statements prepared once per
-//! connection, many coroutines pipelined over one socket, COPY in and out, SCRAM, TCP and Unix sockets.
+//! connection, many coroutines pipelined over one socket, COPY in and out, SCRAM bound to TLS, TCP and Unix sockets.
 //!
 //! A [`Client`] is a cheap handle: clone it into as many coroutines (or threads) as needed. One coroutine
 //! owns the socket; requests that wait together leave in one write. When the connection is lost every
@@ -18,9 +18,10 @@ mod query;
 mod reconnect;
 mod row;
 mod startup;
+mod tls;
 mod wire;
 
-pub use config::{Config, Host};
+pub use config::{ChannelBinding, Config, Host, SslMode};
 pub use connection::Client;
 pub use copy::{CopyIn, CopyOut};
 pub use error::{Error, SqlError};

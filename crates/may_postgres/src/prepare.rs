@@ -73,13 +73,14 @@ impl Client {
         while let Some(message) = responses.next()? {
             match message {
                 Message::ParameterDescription(body) => {
-                    params = body.parameters().map(|oid| Ok(known_type(oid))).collect()?;
+                    let described = body.parameters().map(|oid| Ok(known_type(oid))).collect();
+                    params = responses.checked(described)?;
                 }
                 Message::RowDescription(body) => {
                     let describe = |f: postgres_protocol::message::backend::Field<'_>| {
                         Ok(Column { name: f.name().to_string(), ty: known_type(f.type_oid()) })
                     };
-                    columns = body.fields().map(describe).collect()?;
+                    columns = responses.checked(body.fields().map(describe).collect::<Vec<_>>())?;
                 }
                 _ => {}
             }

@@ -18,7 +18,7 @@ impl Client {
         let mut rows = Vec::new();
         while let Some(message) = responses.next()? {
             if let Message::DataRow(body) = message {
-                rows.push(Row::new(statement.columns().clone(), body)?);
+                rows.push(responses.checked(Row::new(statement.columns().clone(), body))?);
             }
         }
         Ok(rows)
@@ -74,7 +74,7 @@ pub(crate) fn read_count(responses: &mut Responses) -> Result<u64, Error> {
     let mut count = 0;
     while let Some(message) = responses.next()? {
         if let Message::CommandComplete(body) = message {
-            let tag = body.tag()?;
+            let tag = responses.checked(body.tag())?;
             count = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         }
     }

@@ -1,26 +1,37 @@
-//! Opening the socket, startup and authentication (trust, password, MD5, SCRAM-SHA-256).
+//! Opening the socket, TLS, startup and authentication (trust, password, MD5, SCRAM-SHA-256 bound to TLS or not).
 //! Runs in: worker | offline. Blocking, and done by the caller: use it away from the request path.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
+use nix::sys::socket::{setsockopt, sockopt};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256, SCRAM_SHA_256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding as Binding, ScramSha256, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
+};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
+use crate::config::{ChannelBinding, SslMode};
 use crate::connection::{self, Client};
+use crate::tls::{self, TlsStream};
 use crate::{Config, Error, Host, SqlError};
+
+/// A peer that takes nothing for so long is gone: what is sent to it would wait in the kernel for a quarter of an hour.
+const TCP_USER_TIMEOUT_MS: u32 = 15_000;
+/// An idle connection is asked after this long whether it still stands, and given up after three such questions.
+const TCP_KEEPALIVE_S: u32 = 15;
 
 /// A connected transport.
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Read for Socket {
@@ -28,6 +39,7 @@ impl Read for Socket {
         match self {
             Socket::Tcp(s) => s.read(buf),
             Socket::Unix(s) => s.read(buf),
+            Socket::Tls(s) => s.read(buf),
         }
     }
 }
@@ -37,11 +49,16 @@ impl Write for Socket {
         match self {
             Socket::Tcp(s) => s.write(buf),
             Socket::Unix(s) => s.write(buf),
+            Socket::Tls(s) => s.write(buf),
         }
     }
 
+    /// Sends what TLS has encrypted and the socket had no room for.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Socket::Tcp(_) | Socket::Unix(_) => Ok(()),
+            Socket::Tls(s) => s.flush(),
+        }
     }
 }
 
@@ -50,6 +67,7 @@ impl AsRawFd for Socket {
         match self {
             Socket::Tcp(s) => s.as_raw_fd(),
             Socket::Unix(s) => s.as_raw_fd(),
+            Socket::Tls(s) => s.socket.as_raw_fd(),
         }
     }
 }
@@ -59,7 +77,38 @@ impl Socket {
         match self {
             Socket::Tcp(s) => s.set_read_timeout(limit).and_then(|()| s.set_write_timeout(limit)),
             Socket::Unix(s) => s.set_read_timeout(limit).and_then(|()| s.set_write_timeout(limit)),
+            Socket::Tls(s) => s.socket.set_read_timeout(limit).and_then(|()| s.socket.set_write_timeout(limit)),
         }
+    }
+
+    /// Whether a read that comes back short has emptied the socket.
+    pub(crate) fn reads_whole(&self) -> bool {
+        !matches!(self, Socket::Tls(_))
+    }
+}
+
+/// The end of all waiting during one attempt to connect.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    fn after(timeout: Duration) -> Deadline {
+        Deadline(Instant::now() + timeout)
+    }
+
+    fn left(self) -> Result<Duration, Error> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(Error::Connect("the server took longer than connect_timeout".into())),
+            false => Ok(left),
+        }
+    }
+
+    /// Bounds the next read and write of a socket.
+    pub(crate) fn apply(self, socket: &TcpStream) -> Result<(), Error> {
+        let left = self.left()?;
+        let set = socket.set_read_timeout(Some(left)).and_then(|()| socket.set_write_timeout(Some(left)));
+        set.map_err(|e| Error::Connect(e.to_string()))
     }
 }
 
@@ -72,37 +121,78 @@ pub(crate) struct Session {
 }
 
 pub(crate) fn connect(config: &Config) -> Result<Client, Error> {
-    let socket = open(config)?;
-    let mut greeter = Greeter { socket, inbox: BytesMut::with_capacity(4096), config };
-    let (process_id, secret_key) = greeter.greet()?;
-    greeter.socket.set_timeout(None).map_err(|e| Error::Connect(e.to_string()))?;
-    let session = Session { socket: greeter.socket, process_id, secret_key, leftover: greeter.inbox };
+    let deadline = Deadline::after(config.connect_timeout);
+    let (first, second) = match config.sslmode {
+        _ if matches!(config.host, Host::Unix(_)) => (false, None),
+        SslMode::Disable => (false, None),
+        SslMode::Allow => (false, Some(true)),
+        SslMode::Prefer => (true, Some(false)),
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (true, None),
+    };
+    let session = match (greet(config, first, deadline), second) {
+        // As libpq does: what TLS or its lack may have failed at is tried once the other way.
+        (Err(error), Some(other)) if is_about_tls(&error) => {
+            greet(config, other, deadline).map_err(|_| error)?
+        }
+        (outcome, _) => outcome?,
+    };
     connection::start(session, config)
 }
 
-/// Opens the transport with the configured timeout in force for reads and writes.
-pub(crate) fn open(config: &Config) -> Result<Socket, Error> {
-    let socket = match &config.host {
-        Host::Unix(dir) => {
-            let path = dir.join(format!(".s.PGSQL.{}", config.port));
-            let stream =
-                UnixStream::connect(&path).map_err(|e| Error::Connect(format!("{}: {e}", path.display())))?;
-            Socket::Unix(stream)
-        }
-        Host::Tcp(host) => Socket::Tcp(open_tcp(host, config)?),
-    };
-    socket.set_timeout(Some(config.connect_timeout)).map_err(|e| Error::Connect(e.to_string()))?;
+/// A handshake that failed, or a server whose pg_hba.conf has no entry for this kind of connection.
+fn is_about_tls(error: &Error) -> bool {
+    match error {
+        Error::Sql(e) => e.code == "28000",
+        Error::Connect(why) => why.starts_with("TLS"),
+        _ => false,
+    }
+}
+
+/// One attempt, with or without TLS.
+fn greet(config: &Config, tls: bool, deadline: Deadline) -> Result<Session, Error> {
+    let socket = open(config, tls, deadline)?;
+    let mut greeter = Greeter { socket, inbox: BytesMut::with_capacity(4096), config, deadline };
+    let (process_id, secret_key) = greeter.greet()?;
+    greeter.socket.set_timeout(None).map_err(|e| Error::Connect(e.to_string()))?;
+    Ok(Session { socket: greeter.socket, process_id, secret_key, leftover: greeter.inbox })
+}
+
+/// Opens a transport for a request of one message, such as a cancel: without TLS, as libpq does.
+pub(crate) fn open_plain(config: &Config) -> Result<Socket, Error> {
+    let deadline = Deadline::after(config.connect_timeout);
+    let socket = open(config, false, deadline)?;
+    socket.set_timeout(Some(deadline.left()?)).map_err(|e| Error::Connect(e.to_string()))?;
     Ok(socket)
 }
 
-fn open_tcp(host: &str, config: &Config) -> Result<TcpStream, Error> {
+fn open(config: &Config, tls: bool, deadline: Deadline) -> Result<Socket, Error> {
+    match &config.host {
+        Host::Unix(dir) => {
+            let path = dir.join(format!(".s.PGSQL.{}", config.port));
+            let stream = UnixStream::connect(&path);
+            stream.map(Socket::Unix).map_err(|e| Error::Connect(format!("{}: {e}", path.display())))
+        }
+        Host::Tcp(host) => {
+            let socket = open_tcp(host, config, deadline)?;
+            if !tls {
+                return Ok(Socket::Tcp(socket));
+            }
+            Ok(match tls::negotiate(socket, host, config, deadline)? {
+                Ok(secured) => Socket::Tls(Box::new(secured)),
+                Err(plain) => Socket::Tcp(plain),
+            })
+        }
+    }
+}
+
+fn open_tcp(host: &str, config: &Config, deadline: Deadline) -> Result<TcpStream, Error> {
     let addresses =
         (host, config.port).to_socket_addrs().map_err(|e| Error::Connect(format!("{host}: {e}")))?;
     let mut last = Error::Connect(format!("{host} has no address"));
     for address in addresses {
-        match TcpStream::connect_timeout(&address, config.connect_timeout) {
+        match TcpStream::connect_timeout(&address, deadline.left()?) {
             Ok(stream) => {
-                stream.set_nodelay(true).map_err(|e| Error::Connect(e.to_string()))?;
+                set_options(&stream).map_err(|e| Error::Connect(e.to_string()))?;
                 return Ok(stream);
             }
             Err(e) => last = Error::Connect(format!("{address}: {e}")),
@@ -111,10 +201,21 @@ fn open_tcp(host: &str, config: &Config) -> Result<TcpStream, Error> {
     Err(last)
 }
 
+/// No delay for small requests, and a peer that is gone is noticed.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &TCP_KEEPALIVE_S)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &(TCP_KEEPALIVE_S / 3))?;
+    setsockopt(stream, sockopt::TcpKeepCount, &3)?;
+    Ok(setsockopt(stream, sockopt::TcpUserTimeout, &TCP_USER_TIMEOUT_MS)?)
+}
+
 struct Greeter<'a> {
     socket: Socket,
     inbox: BytesMut,
     config: &'a Config,
+    deadline: Deadline,
 }
 
 impl Greeter<'_> {
@@ -151,7 +252,13 @@ impl Greeter<'_> {
     fn authenticate(&mut self) -> Result<(), Error> {
         loop {
             match self.receive()? {
-                Message::AuthenticationOk => return Ok(()),
+                Message::AuthenticationOk if self.config.channel_binding != ChannelBinding::Require => {
+                    return Ok(());
+                }
+                Message::AuthenticationOk => {
+                    let why = "channel_binding=require, but the server asked for no SCRAM";
+                    return Err(Error::Connect(why.into()));
+                }
                 Message::AuthenticationCleartextPassword => {
                     let password = self.password()?.to_vec();
                     self.send_password(&password)?;
@@ -162,20 +269,39 @@ impl Greeter<'_> {
                 }
                 Message::AuthenticationSasl(body) => {
                     let offered: Vec<String> = body.mechanisms().map(|m| Ok(m.to_string())).collect()?;
-                    if !offered.iter().any(|m| m == SCRAM_SHA_256) {
-                        return Err(Error::Connect(format!("no common SASL mechanism in {offered:?}")));
-                    }
-                    self.authenticate_scram()?;
+                    return self.authenticate_scram(&offered);
                 }
                 _ => return Err(Error::Connect("the server asks for an unsupported authentication".into())),
             }
         }
     }
 
-    fn authenticate_scram(&mut self) -> Result<(), Error> {
-        let mut scram = ScramSha256::new(self.password()?, ChannelBinding::unsupported());
+    /// The mechanism to take of those `offered`, and what binds it to the connection (RFC 5802, 6).
+    fn choose_mechanism(&self, offered: &[String]) -> Result<(&'static str, Binding), Error> {
+        let has = |name: &str| offered.iter().any(|m| m == name);
+        let wanted = self.config.channel_binding;
+        let end_point = match &self.socket {
+            Socket::Tls(stream) if wanted != ChannelBinding::Disable => stream.server_end_point(),
+            _ => None,
+        };
+        match end_point {
+            Some(hash) if has(SCRAM_SHA_256_PLUS) => {
+                Ok((SCRAM_SHA_256_PLUS, Binding::tls_server_end_point(hash)))
+            }
+            _ if wanted == ChannelBinding::Require => {
+                Err(Error::Connect("channel_binding=require, but this connection can't be bound".into()))
+            }
+            Some(_) if has(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, Binding::unrequested())),
+            None if has(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, Binding::unsupported())),
+            _ => Err(Error::Connect(format!("no common SASL mechanism in {offered:?}"))),
+        }
+    }
+
+    fn authenticate_scram(&mut self, offered: &[String]) -> Result<(), Error> {
+        let (mechanism, binding) = self.choose_mechanism(offered)?;
+        let mut scram = ScramSha256::new(self.password()?, binding);
         let mut buf = BytesMut::new();
-        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut buf)?;
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut buf)?;
         self.send(&buf)?;
         let Message::AuthenticationSaslContinue(body) = self.receive()? else {
             return Err(Error::Protocol("expected a SASL challenge".into()));
@@ -187,7 +313,11 @@ impl Greeter<'_> {
         let Message::AuthenticationSaslFinal(body) = self.receive()? else {
             return Err(Error::Protocol("expected the SASL outcome".into()));
         };
-        scram.finish(body.data()).map_err(|e| Error::Connect(format!("the server's proof is wrong: {e}")))
+        scram.finish(body.data()).map_err(|e| Error::Connect(format!("the server's proof is wrong: {e}")))?;
+        match self.receive()? {
+            Message::AuthenticationOk => Ok(()),
+            _ => Err(Error::Protocol("expected the end of the authentication".into())),
+        }
     }
 
     fn password(&self) -> Result<&[u8], Error> {
@@ -202,7 +332,13 @@ impl Greeter<'_> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.bound()?;
         self.socket.write_all(bytes).map_err(|e| Error::Connect(e.to_string()))
+    }
+
+    /// Bounds the next read or write.
+    fn bound(&self) -> Result<(), Error> {
+        self.socket.set_timeout(Some(self.deadline.left()?)).map_err(|e| Error::Connect(e.to_string()))
     }
 
     fn receive(&mut self) -> Result<Message, Error> {
@@ -214,10 +350,14 @@ impl Greeter<'_> {
                 };
             }
             let mut buf = [0u8; 2048];
+            self.bound()?;
             match self.socket.read(&mut buf) {
                 Ok(0) => return Err(Error::Connect("the server hung up during startup".into())),
                 Ok(n) => self.inbox.extend_from_slice(&buf[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    self.deadline.left()?;
+                }
                 Err(e) => return Err(Error::Connect(format!("during startup: {e}"))),
             }
         }

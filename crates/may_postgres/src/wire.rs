@@ -10,23 +10,31 @@ use crate::{Error, Statement};
 /// Largest message accepted from a server; PostgreSQL itself stops at 1 GiB.
 pub const MESSAGE_SIZE_MAX_BYTES: usize = 1 << 30;
 
-pub fn simple_query(sql: &str) -> Result<BytesMut, Error> {
-    let mut buf = BytesMut::new();
-    frontend::query(sql, &mut buf)?;
-    Ok(buf)
+/// A request's bytes, and the tag with which its answer begins, where that is known: an answer that begins otherwise is
+/// another request's.
+pub struct Outgoing {
+    pub bytes: BytesMut,
+    pub expected: Option<u8>,
+}
+
+pub fn simple_query(sql: &str) -> Result<Outgoing, Error> {
+    let mut bytes = BytesMut::new();
+    frontend::query(sql, &mut bytes)?;
+    Ok(Outgoing { bytes, expected: None })
 }
 
 /// Parse + Describe + Sync: the answer describes parameters and columns.
-pub fn prepare(name: &str, sql: &str) -> Result<BytesMut, Error> {
+pub fn prepare(name: &str, sql: &str) -> Result<Outgoing, Error> {
     let mut buf = BytesMut::new();
     frontend::parse(name, sql, std::iter::empty(), &mut buf)?;
     frontend::describe(b'S', name, &mut buf)?;
     frontend::sync(&mut buf);
-    Ok(buf)
+    // ParseComplete
+    Ok(Outgoing { bytes: buf, expected: Some(b'1') })
 }
 
 /// Bind + Execute + Sync with binary parameters and results.
-pub fn execute(statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<BytesMut, Error> {
+pub fn execute(statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<Outgoing, Error> {
     if params.len() != statement.params().len() {
         return Err(Error::Convert(format!(
             "the statement takes {} parameters, {} were given",
@@ -55,7 +63,8 @@ pub fn execute(statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<
     }
     frontend::execute("", 0, &mut buf)?;
     frontend::sync(&mut buf);
-    Ok(buf)
+    // BindComplete
+    Ok(Outgoing { bytes: buf, expected: Some(b'2') })
 }
 
 /// Kinds of whole messages at the front of a buffer.

@@ -1,10 +1,12 @@
 //! What tests share: a server of their own, a client that sees every byte.
 
+pub mod cluster;
 pub mod http;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
+pub use cluster::Cluster;
 pub use http::{Connection, Reply};
 pub use server::Server;
 

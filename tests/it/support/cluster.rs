@@ -1,0 +1,121 @@
+//! A PostgreSQL of a test's own that listens on TCP and can be stopped and started again.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use may_postgres::{connect, Client, Config};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::{eventually, server::directory};
+
+/// The cluster; its superuser is `root`, trusted over the socket in its directory.
+pub struct Cluster {
+    running: Option<Child>,
+    bin: PathBuf,
+    pub port: u16,
+    options: Vec<String>,
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Makes and starts a cluster, runs `sql` in it, and lets others in by the lines of `hba`.
+    pub fn start(sql: &str, hba: &str, options: &[String]) -> Cluster {
+        let dir = directory();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let options = options.to_vec();
+        let mut cluster = Cluster { running: None, bin: find_bin(), port, options, dir };
+        if let Some(user) = cluster_user() {
+            nix::unistd::chown(cluster.dir.path(), Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let data = cluster.data();
+        let mut initdb = cluster.command("initdb");
+        initdb.args(["-A", "trust", "-U", "root", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
+        assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
+        std::fs::write(data.join("pg_hba.conf"), format!("local all root trust\n{hba}\n")).unwrap();
+        cluster.resume();
+        cluster.admin().batch_execute(sql).unwrap();
+        cluster
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        run_as_cluster_user(Command::new(self.bin.join(program)))
+    }
+
+    /// Starts it (again) and waits until it takes connections.
+    pub fn resume(&mut self) {
+        self.launch();
+        eventually("the cluster takes connections", || connect(&self.admin_config()).is_ok());
+    }
+
+    /// Starts it without waiting.
+    pub fn launch(&mut self) {
+        let mut command = self.command("postgres");
+        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-c", "fsync=off"]);
+        command.args(["-c", "listen_addresses=127.0.0.1,::1", "-k"]).arg(self.dir.path());
+        for option in &self.options {
+            command.args(["-c", option]);
+        }
+        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
+        self.running = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// Ends it: SIGTERM waits for clients, SIGINT ends them, SIGQUIT is as if the power failed.
+    pub fn stop(&mut self, signal: Signal) {
+        if let Some(mut child) = self.running.take() {
+            kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn admin_config(&self) -> Config {
+        format!("host={} port={} user=root dbname=postgres", self.dir.path().display(), self.port).parse().unwrap()
+    }
+
+    pub fn admin(&self) -> Client {
+        connect(&self.admin_config()).unwrap()
+    }
+
+    /// An address of the cluster over TCP.
+    pub fn url(&self, user: &str, host: &str, query: &str) -> String {
+        format!("postgresql://{user}@{host}:{}/postgres?{query}", self.port)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop(Signal::SIGQUIT);
+    }
+}
+
+/// PostgreSQL refuses to run as root.
+fn cluster_user() -> Option<nix::unistd::User> {
+    nix::unistd::geteuid().is_root().then(|| nix::unistd::User::from_name("postgres").unwrap()).flatten()
+}
+
+/// `command` as a user that PostgreSQL's programs accept, in a directory that this user can reach.
+pub fn run_as_cluster_user(mut command: Command) -> Command {
+    command.current_dir("/");
+    if let Some(user) = cluster_user() {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
+}
+
+/// The newest server installed.
+fn find_bin() -> PathBuf {
+    let homes = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+    let number = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()?.parse::<u32>().ok());
+    let newest = homes.filter(|p| p.join("bin/postgres").exists()).max_by_key(number);
+    newest.map_or_else(|| PathBuf::from("/usr/bin"), |home| home.join("bin"))
+}
