@@ -30,29 +30,35 @@ const SERVER_VERSION_MIN: i64 = 140_000;
 /// A database newer than this binary, one whose applied migrations differ, or a statement refused; nothing
 /// of the failed migration is kept.
 pub fn migrate(client: &Client) -> Result<Vec<&'static str>> {
-    client.query_text("select pg_advisory_lock($1)", &[&LOCK]).context("waiting for other migrations")?;
-    let applied = apply_missing(client);
-    client.query_text("select pg_advisory_unlock($1)", &[&LOCK]).context("releasing the migration lock")?;
-    applied
+    let mut names = Vec::new();
+    while let Some(name) = apply_next(client)? {
+        names.push(name);
+    }
+    Ok(names)
 }
 
-fn apply_missing(client: &Client) -> Result<Vec<&'static str>> {
+/// Applies the first one that is missing, if there is one. The lock ends with its transaction: one of the session
+/// would stay behind on a pooled connection.
+fn apply_next(client: &Client) -> Result<Option<&'static str>> {
+    let transaction = client.transaction()?;
+    client
+        .query_text("select pg_advisory_xact_lock($1)", &[&LOCK])
+        .context("waiting for other migrations")?;
     client.batch_execute(
         "create table if not exists catwalk_migrations (
             name text primary key, checksum bigint not null, applied_at timestamptz not null default now())",
     )?;
     let done = applied(client)?;
     verify(&done)?;
-    let mut names = Vec::new();
-    for migration in &MIGRATIONS[done.len()..] {
-        let transaction = client.transaction()?;
-        client.batch_execute(migration.sql).with_context(|| format!("applying {}", migration.name))?;
-        let insert = "insert into catwalk_migrations (name, checksum) values ($1, $2)";
-        client.query_text(insert, &[&migration.name, &checksum(migration)])?;
+    let Some(migration) = MIGRATIONS.get(done.len()) else {
         transaction.commit()?;
-        names.push(migration.name);
-    }
-    Ok(names)
+        return Ok(None);
+    };
+    client.batch_execute(migration.sql).with_context(|| format!("applying {}", migration.name))?;
+    let insert = "insert into catwalk_migrations (name, checksum) values ($1, $2)";
+    client.query_text(insert, &[&migration.name, &checksum(migration)])?;
+    transaction.commit()?;
+    Ok(Some(migration.name))
 }
 
 /// Checks that the database's schema is this binary's, and its server new enough.

@@ -58,7 +58,9 @@ fn secured() -> Cluster {
     let admin = cluster.admin();
     set.split(';').for_each(|s| admin.batch_execute(s).unwrap());
     admin.batch_execute("select pg_reload_conf()").unwrap();
-    eventually("TLS is on", || !is_plain(&cluster, "ann:s3cret", "127.0.0.1", "sslmode=require").unwrap_or(true));
+    eventually("TLS is on", || {
+        !is_plain(&cluster, "ann:s3cret", "127.0.0.1", "sslmode=require").unwrap_or(true)
+    });
     cluster
 }
 
@@ -157,7 +159,8 @@ fn tls_carries_many_askers_and_megabytes() {
         })
         .collect();
     waiting.into_iter().for_each(|handle| handle.join().unwrap());
-    let mut out = client.copy_out("copy (select repeat('y', 1000) from generate_series(1, 20000)) to stdout").unwrap();
+    let mut out =
+        client.copy_out("copy (select repeat('y', 1000) from generate_series(1, 20000)) to stdout").unwrap();
     let mut len = 0;
     while let Some(chunk) = out.next_chunk().unwrap() {
         len += chunk.len();
@@ -198,7 +201,9 @@ fn a_server_that_comes_back_is_found_within_a_second() {
         cluster.launch();
         eventually("the server takes connections", || connect(&cluster.admin_config()).is_ok());
         let back = Instant::now();
-        eventually("it is connected again", || lost.client().is_ok_and(|c| c.batch_execute("select 1").is_ok()));
+        eventually("it is connected again", || {
+            lost.client().is_ok_and(|c| c.batch_execute("select 1").is_ok())
+        });
         // The longest pause between two attempts is half a second.
         assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
     }
@@ -325,7 +330,10 @@ fn a_server_that_breaks_the_protocol_is_left_and_every_waiter_told() {
     let cases = [
         ("a length that no message has", b"D\0\0\0\x01".to_vec()),
         ("no messages at all", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
-        ("another request's answer", [message(b'2', b""), message(b'C', b"SELECT 0\0"), ready.clone()].concat()),
+        (
+            "another request's answer",
+            [message(b'2', b""), message(b'C', b"SELECT 0\0"), ready.clone()].concat(),
+        ),
         ("an answer too many", [message(b'1', b""), described.clone(), ready.repeat(12)].concat()),
         ("a cut field", [message(b'1', b""), message(b't', &[0, 9, 1]), ready.clone()].concat()),
         ("an unknown message", [message(b'1', b""), message(b'?', b"what"), ready].concat()),

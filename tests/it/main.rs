@@ -3,9 +3,11 @@
 mod a_tidy;
 mod b_basic;
 mod c_cache;
+mod d_bouncer;
 mod d_database;
 mod d_wire;
 mod e_etl;
+mod f_front;
 mod m_master;
 mod r_regress;
 mod routes;

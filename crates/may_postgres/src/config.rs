@@ -305,7 +305,8 @@ mod tests {
 
     #[test]
     fn tls_is_asked_for_in_libpqs_words() {
-        let url = "postgresql://ann@db/shop?sslmode=verify-full&sslrootcert=/etc/ca.pem&channel_binding=require";
+        let url =
+            "postgresql://ann@db/shop?sslmode=verify-full&sslrootcert=/etc/ca.pem&channel_binding=require";
         let c: Config = url.parse().unwrap();
         assert_eq!((c.sslmode, c.channel_binding), (SslMode::VerifyFull, ChannelBinding::Require));
         assert_eq!(c.sslrootcert, Some("/etc/ca.pem".into()));

@@ -413,7 +413,9 @@ impl Connection {
             }
         }
         match self.stream.inner_mut().flush() {
-            Err(e) if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Err(e.into()),
+            Err(e) if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Err(e.into())
+            }
             _ => {}
         }
         let mut queue = self.shared.queue.lock();

@@ -77,7 +77,9 @@ impl Socket {
         match self {
             Socket::Tcp(s) => s.set_read_timeout(limit).and_then(|()| s.set_write_timeout(limit)),
             Socket::Unix(s) => s.set_read_timeout(limit).and_then(|()| s.set_write_timeout(limit)),
-            Socket::Tls(s) => s.socket.set_read_timeout(limit).and_then(|()| s.socket.set_write_timeout(limit)),
+            Socket::Tls(s) => {
+                s.socket.set_read_timeout(limit).and_then(|()| s.socket.set_write_timeout(limit))
+            }
         }
     }
 

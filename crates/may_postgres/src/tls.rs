@@ -115,7 +115,9 @@ fn roots(config: &Config) -> Result<Option<RootCertStore>, Error> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(read_certificates(&path)?);
     match added {
-        0 => Err(Error::Config(format!("{} holds no certificate to verify the server's with", path.display()))),
+        0 => {
+            Err(Error::Config(format!("{} holds no certificate to verify the server's with", path.display())))
+        }
         _ => Ok(Some(roots)),
     }
 }

@@ -79,7 +79,9 @@ impl Cluster {
     }
 
     pub fn admin_config(&self) -> Config {
-        format!("host={} port={} user=root dbname=postgres", self.dir.path().display(), self.port).parse().unwrap()
+        format!("host={} port={} user=root dbname=postgres", self.dir.path().display(), self.port)
+            .parse()
+            .unwrap()
     }
 
     pub fn admin(&self) -> Client {
@@ -114,7 +116,8 @@ pub fn run_as_cluster_user(mut command: Command) -> Command {
 
 /// The newest server installed.
 fn find_bin() -> PathBuf {
-    let homes = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+    let homes =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
     let number = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()?.parse::<u32>().ok());
     let newest = homes.filter(|p| p.join("bin/postgres").exists()).max_by_key(number);
     newest.map_or_else(|| PathBuf::from("/usr/bin"), |home| home.join("bin"))
