@@ -128,10 +128,13 @@ impl Flight {
     }
 }
 
+/// Work that is no flight.
+type Job = Box<dyn FnOnce(&Fetcher, &mut Shaper) + Send>;
+
 /// What lanes do.
 enum Work {
     Flight(Arc<Flight>),
-    Job(Box<dyn FnOnce(&Fetcher, &mut Shaper) + Send>),
+    Job(Job),
 }
 
 impl Work {

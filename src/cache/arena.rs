@@ -69,6 +69,11 @@ impl Arena {
         self.memory.word(offset_bytes)
     }
 
+    #[inline]
+    pub fn words(&self, offset_bytes: usize, count: usize) -> &[AtomicU64] {
+        self.memory.words(offset_bytes, count)
+    }
+
     pub fn memory(&self) -> &Arc<SharedMemory> {
         &self.memory
     }

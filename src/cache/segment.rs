@@ -165,9 +165,7 @@ fn copy_words(arena: &Arena, item: Item, offset: usize, len: usize, mut each: im
         return false;
     }
     let start = arena.layout().segment_at(segment) + at + offset;
-    for n in 0..len / 8 {
-        each(arena.word(start + n * 8).load(Ordering::Relaxed));
-    }
+    arena.words(start, len / 8).iter().for_each(|word| each(word.load(Ordering::Relaxed)));
     // ORDERING: pairs with the Release fence of `renew`; see there.
     fence(Ordering::Acquire);
     let now = arena.word(arena.layout().segment_header_at(segment) + word_of::GENERATION);

@@ -85,6 +85,22 @@ impl SharedMemory {
         // references ever formed into the mapping are to atomics, which peers may change at any time.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset_bytes).cast()) }
     }
+
+    /// `count` words from `offset_bytes` on.
+    ///
+    /// # Panics
+    /// When they are not all in the mapping, or not aligned: both are bugs of the caller's.
+    #[inline]
+    pub fn words(&self, offset_bytes: usize, count: usize) -> &[AtomicU64] {
+        assert!(
+            offset_bytes.is_multiple_of(8)
+                && count <= self.map.len() / 8
+                && offset_bytes <= self.map.len() - count * 8,
+            "words outside the shared memory"
+        );
+        // SAFETY: as for `word`.
+        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().add(offset_bytes).cast(), count) }
+    }
 }
 
 fn errno(e: std::io::Error) -> Errno {

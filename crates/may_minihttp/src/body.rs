@@ -91,6 +91,9 @@ impl<'b> BodyReader<'b> {
 
     /// Reads and drops what the handler left.
     pub(crate) fn skip_rest(&mut self) -> Rest {
+        if self.state == State::Done {
+            return Rest::Ended;
+        }
         if self.awaits_continue {
             return Rest::Left;
         }

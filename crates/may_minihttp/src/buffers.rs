@@ -106,10 +106,13 @@ impl Fields {
     /// Room for `count` fields of one request.
     pub(crate) fn space<'b>(&mut self, count: usize) -> &mut [MaybeUninit<Header<'b>>] {
         self.0.resize(count, MaybeUninit::uninit());
-        let space: *mut [MaybeUninit<Header<'static>>] = self.0.as_mut_slice();
         // SAFETY: the two types differ in a lifetime only. Nothing that is written there for `'b` is ever read as
         // `'static`: the table is handed out as uninitialised, and what was left in it needs no drop.
-        unsafe { &mut *(space as *mut [MaybeUninit<Header<'b>>]) }
+        unsafe {
+            std::mem::transmute::<&mut [MaybeUninit<Header<'static>>], &mut [MaybeUninit<Header<'b>>]>(
+                self.0.as_mut_slice(),
+            )
+        }
     }
 }
 

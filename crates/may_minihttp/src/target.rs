@@ -25,13 +25,22 @@ impl<'b> Target<'b> {
     /// A form that the method can't have, and a path that could be read in two ways: a bad escape, an escaped slash,
     /// backslash or control character, a dot segment, bytes that are not UTF-8 once decoded.
     pub fn read(method: &str, target: &'b str) -> Result<Target<'b>, Refusal> {
-        if let Some(bad) = target.bytes().find(|b| !(0x21..=0x7e).contains(b) || *b == b'#') {
-            let fragment = bad == b'#';
-            return Err(Refusal::Malformed(if fragment {
-                "a fragment in the target"
-            } else {
-                "a bad byte in the target"
-            }));
+        let Seen { bad, fragment, special, query_at } = Seen::in_target(target);
+        if bad {
+            return Err(Refusal::Malformed("a bad byte in the target"));
+        }
+        if fragment {
+            return Err(Refusal::Malformed("a fragment in the target"));
+        }
+        if target.starts_with('/') && !special {
+            let (path, query) = match query_at {
+                Some(at) => (&target[..at], &target[at + 1..]),
+                None => (target, ""),
+            };
+            return match method {
+                "CONNECT" => Err(Refusal::NotATunnel),
+                _ => Ok(Target { path, query, plain: true }),
+            };
         }
         if target == "*" && method == "OPTIONS" {
             return Ok(Target { path: target, query: "", plain: true });
@@ -59,6 +68,56 @@ impl<'b> Target<'b> {
     }
 }
 
+/// What one pass over a target finds.
+struct Seen {
+    /// A byte that no target may hold.
+    bad: bool,
+    fragment: bool,
+    /// An escape, a dot or a backslash before the query: the path needs a closer look.
+    special: bool,
+    query_at: Option<usize>,
+}
+
+impl Seen {
+    fn in_target(target: &str) -> Seen {
+        let mut seen = Seen { bad: false, fragment: false, special: false, query_at: None };
+        for (at, byte) in target.bytes().enumerate() {
+            match CLASSES[usize::from(byte)] {
+                Class::Plain => {}
+                Class::Special => seen.special |= seen.query_at.is_none(),
+                Class::Query => seen.query_at = seen.query_at.or(Some(at)),
+                Class::Fragment => seen.fragment = true,
+                Class::Bad => seen.bad = true,
+            }
+        }
+        seen
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Class {
+    Plain,
+    Special,
+    Query,
+    Fragment,
+    Bad,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Bad; 256];
+    let mut byte = 0x21;
+    while byte <= 0x7e {
+        classes[byte] = match byte as u8 {
+            b'%' | b'.' | b'\\' => Class::Special,
+            b'?' => Class::Query,
+            b'#' => Class::Fragment,
+            _ => Class::Plain,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// `http://host/path?query` → `/path?query` or, without a path, `?query`.
 fn origin_form(target: &str) -> Result<&str, Refusal> {
     let (scheme, rest) = target.split_once("://").ok_or(Refusal::Malformed("the target is no path"))?;
@@ -74,8 +133,24 @@ fn origin_form(target: &str) -> Result<&str, Refusal> {
 
 /// Whether a Host field or authority has only bytes that one may have; user information is none of them.
 pub(crate) fn is_authority(value: &[u8]) -> bool {
-    value.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(b))
+    value.iter().all(|b| IN_AUTHORITY[usize::from(*b)])
 }
+
+const IN_AUTHORITY: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let others = b"-._~!$&'()*+;=:[]%";
+        let mut n = 0;
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        while n < others.len() {
+            allowed[byte] |= byte as u8 == others[n];
+            n += 1;
+        }
+        byte += 1;
+    }
+    allowed
+};
 
 /// True for a path that reads as it was sent, false for one with escapes.
 fn check_path(path: &str) -> Result<bool, Refusal> {
