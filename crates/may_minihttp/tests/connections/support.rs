@@ -14,7 +14,16 @@ pub struct Site {
     pub server: Arc<Server<Factory>>,
     pub address: SocketAddr,
     pub served: Arc<AtomicUsize>,
+    pub hold: Arc<Hold>,
     stop: Arc<AtomicBool>,
+}
+
+/// What `/hold` and `/ordinary` say to each other and to the test.
+#[derive(Default)]
+pub struct Hold {
+    pub held: AtomicBool,
+    pub release: AtomicBool,
+    pub served_before_ordinary: AtomicUsize,
 }
 
 pub fn settings(set: impl FnOnce(&mut Limits)) -> Settings {
@@ -32,9 +41,10 @@ impl Site {
         may::config().set_worker_pin(false);
         may::config().set_workers(1);
         let served = Arc::new(AtomicUsize::new(0));
+        let hold = Arc::new(Hold::default());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Arc::new(Server::new(Factory(served.clone()), settings));
+        let server = Arc::new(Server::new(Factory(served.clone(), hold.clone()), settings));
         server.accept_on(listener, tls).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (ticking, stopped) = (server.clone(), stop.clone());
@@ -44,7 +54,7 @@ impl Site {
                 ticking.tick();
             }
         });
-        Site { server, address, served, stop }
+        Site { server, address, served, hold, stop }
     }
 }
 
@@ -56,14 +66,14 @@ impl Drop for Site {
     }
 }
 
-pub struct Factory(Arc<AtomicUsize>);
-pub struct Service(Arc<AtomicUsize>);
+pub struct Factory(Arc<AtomicUsize>, Arc<Hold>);
+pub struct Service(Arc<AtomicUsize>, Arc<Hold>);
 
 impl HttpServiceFactory for Factory {
     type Service = Service;
 
     fn new_service(&self, _id: usize) -> Service {
-        Service(self.0.clone())
+        Service(self.0.clone(), self.1.clone())
     }
 }
 
@@ -75,6 +85,15 @@ impl HttpService for Service {
                 let mut body = Vec::new();
                 let _ = req.body().read_to_end(&mut body);
                 rsp.body(&body.len().to_string());
+            }
+            "/hold" => {
+                self.1.held.store(true, Ordering::Relaxed);
+                while !self.1.release.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            }
+            "/ordinary" => {
+                self.1.served_before_ordinary.store(self.0.load(Ordering::Relaxed), Ordering::Relaxed);
             }
             "/large" => {
                 rsp.body_mut().resize(20 * 1024, b'x');
