@@ -22,7 +22,7 @@ build: prepare
 	cargo build --release --locked --bin catwalk
 
 test: prepare
-	@.ci/pgbouncer
+	@.ci/instruments
 	cargo test --workspace --locked
 
 lint:

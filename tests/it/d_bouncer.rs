@@ -10,7 +10,7 @@ use crate::support::cluster::run_as_cluster_user;
 use crate::support::server::BIN;
 use crate::support::{eventually, Cluster, Server};
 
-/// A pgbouncer that knows prepared statements (from 1.21): the system's, or the one that `.ci/pgbouncer` builds.
+/// A pgbouncer that knows prepared statements (from 1.21): the system's, or the one that `.ci/instruments` builds.
 fn find() -> Option<PathBuf> {
     let built = PathBuf::from(BIN).parent()?.parent()?.join("pgbouncer/pgbouncer");
     [built, "/usr/sbin/pgbouncer".into()].into_iter().find(|path| {
@@ -60,7 +60,7 @@ impl Drop for Bouncer {
 #[test]
 fn catwalk_works_behind_pgbouncer_in_transaction_mode() {
     let Some(program) = find() else {
-        println!("passed over: there is no pgbouncer >= 1.21 here; `.ci/pgbouncer` builds one");
+        println!("passed over: there is no pgbouncer >= 1.21 here; `.ci/instruments` builds one");
         return;
     };
     let cluster = Cluster::start("select 1", "", &[]);
