@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
-use crate::support::server::{children_of, directory, BIN};
+use crate::support::server::{children_of, directory, release_binary};
 use crate::support::{eventually, Server};
 
 /// Name in `instructions.txt`, path, further fields.
@@ -32,14 +32,6 @@ fn root() -> PathBuf {
 fn output_of(command: &mut Command) -> Option<String> {
     let out = command.output().ok().filter(|out| out.status.success())?;
     Some(String::from_utf8_lossy(&out.stdout).trim().to_string())
-}
-
-/// The binary as it is shipped.
-fn release_binary() -> PathBuf {
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--release", "--locked", "--bin", "catwalk"]).current_dir(root());
-    assert!(build.status().expect("cargo runs").success());
-    Path::new(BIN).parent().and_then(Path::parent).expect("below target").join("release/catwalk")
 }
 
 /// `serve` under callgrind with one worker.

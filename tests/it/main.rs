@@ -8,6 +8,7 @@ mod d_database;
 mod d_wire;
 mod e_etl;
 mod f_front;
+mod h_hostile;
 mod i_instructions;
 mod m_master;
 mod r_regress;

@@ -89,6 +89,12 @@ impl Server {
         })
     }
 
+    /// The same server, which `dir` now ends with.
+    pub fn keep(mut self, dir: TempDir) -> Server {
+        self._dir = Some(dir);
+        self
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id() as i32)
     }
@@ -175,4 +181,14 @@ fn command_of(pid: Pid) -> String {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&raw).into_owned();
     text.split('\0').next().unwrap_or_default().to_string()
+}
+
+/// The binary as it is shipped.
+pub fn release_binary() -> PathBuf {
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args(["build", "--quiet", "--release", "--locked", "--bin", "catwalk"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(build.status().expect("cargo runs").success());
+    Path::new(BIN).parent().and_then(Path::parent).expect("below target").join("release/catwalk")
 }
