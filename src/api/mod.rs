@@ -94,6 +94,9 @@ impl HttpService for Service {
         site.metrics.count(Counter::Requests);
         reply::write_request_id(&req, rsp, || site.request_ids.next());
         route::answer(site, &req, rsp);
+        if log::log_enabled!(log::Level::Debug) {
+            log::debug!("{} {} {} {}", req.client(), req.method(), req.path(), rsp.status());
+        }
         site.metrics.count(match rsp.status() {
             200..=299 => Counter::Responses2xx,
             300..=399 => Counter::Responses3xx,

@@ -156,6 +156,21 @@ fn every_migration_is_applied_and_says_what_it_locks() {
     assert_eq!(numbers, (1..=numbers.len() as u32).collect(), "numbers without gaps");
 }
 
+/// Crates in the server's tree, ours not counted.
+const CRATES_MAX: usize = 130;
+
+#[test]
+fn the_servers_tree_of_crates_stays_small() {
+    let mut tree = std::process::Command::new(env!("CARGO"));
+    tree.args(["tree", "--locked", "-p", "catwalk", "-e", "normal", "--prefix", "none", "--no-dedupe"]);
+    let out = tree.current_dir(root()).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let name = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let crates: BTreeSet<_> = text.lines().filter(|l| !l.contains('/')).map(name).collect();
+    assert!(crates.len() > 50 && crates.len() <= CRATES_MAX, "{} crates", crates.len());
+}
+
 #[test]
 fn comments_speak_of_the_present() {
     for path in sources() {

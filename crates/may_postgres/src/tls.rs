@@ -40,7 +40,12 @@ pub(crate) fn negotiate(
     config: &Config,
     deadline: Deadline,
 ) -> Result<Result<TlsStream, TcpStream>, Error> {
-    let failed = |e: io::Error| Error::Connect(format!("asking for TLS: {e}"));
+    let failed = |e: io::Error| match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            Error::Connect("the server did not say in time whether it has TLS".into())
+        }
+        _ => Error::Connect(format!("asking for TLS: {e}")),
+    };
     let mut request = bytes::BytesMut::new();
     frontend::ssl_request(&mut request);
     deadline.apply(&socket)?;
