@@ -146,16 +146,14 @@ fn sigterm_finishes_what_is_under_way_and_leaves_nothing() {
         db.batch_execute("lock table products in access exclusive mode").unwrap();
         let mut busy = server.connect();
         busy.send(b"GET /products/3 HTTP/1.1\r\nHost: a\r\n\r\n");
-        eventually("the request waits for the lock", || {
-            let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'";
-            !db.query_text(waiting, &[]).unwrap().is_empty()
-        });
-        let mut idle = server.connect();
-        assert_eq!(idle.get("/healthz").status, 200);
+        server.wait_for_lock_waiter();
+        let mut idle: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        idle.iter_mut().for_each(|c| assert_eq!(c.get("/healthz").status, 200));
         server.signal(signal);
-        // An idle connection gets one more answer, which says that it is the last.
-        let last = idle.get("/healthz");
-        assert_eq!(last.status, 200);
+        // An idle connection is still answered, and once its worker drains told that it is for the last time.
+        for connection in &mut idle {
+            eventually("it drains", || connection.get("/healthz").header("connection") == Some("close"));
+        }
         lock.rollback().unwrap();
         let reply = busy.receive(false);
         assert_eq!((reply.json()["id"].as_i64(), reply.header("connection")), (Some(3), Some("close")));

@@ -1,7 +1,7 @@
 //! A client that reset its connection while its request waited for the database left its unsent answer in the buffers,
 //! which the next connection took over: it received the stranger's answer in front of its own.
 
-use crate::support::{eventually, Server};
+use crate::support::Server;
 
 #[test]
 fn an_answer_that_could_not_be_sent_reaches_nobody_else() {
@@ -12,10 +12,7 @@ fn an_answer_that_could_not_be_sent_reaches_nobody_else() {
         db.batch_execute("lock table products in access exclusive mode").unwrap();
         let mut leaving = server.connect();
         leaving.send(format!("GET /products/{} HTTP/1.1\r\nHost: a\r\n\r\n", round + 1).as_bytes());
-        eventually("the request waits", || {
-            let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'";
-            !db.query_text(waiting, &[]).unwrap().is_empty()
-        });
+        server.wait_for_lock_waiter();
         leaving.reset();
         lock.rollback().unwrap();
         for id in [20, 21, 22] {

@@ -115,6 +115,16 @@ impl Server {
         db::connect(&self.database_url()).expect("the private cluster takes connections")
     }
 
+    /// Waits until a statement waits for a lock. Over a connection of its own: a transaction sees pg_stat_activity as it
+    /// first saw it, again and again.
+    pub fn wait_for_lock_waiter(&self) {
+        let client = self.database();
+        eventually("a statement waits for a lock", || {
+            let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'";
+            !client.query_text(waiting, &[]).unwrap().is_empty()
+        });
+    }
+
     /// Process ids of the workers.
     pub fn workers(&self) -> Vec<Pid> {
         children_of(self.pid()).into_iter().filter(|pid| command_of(*pid).contains("catwalk")).collect()
