@@ -83,6 +83,26 @@ fn pipelined_requests_in_one_record_are_all_answered() {
 }
 
 #[test]
+fn many_records_in_one_segment_are_all_read() {
+    let made = make();
+    let site = Site::start_with(Settings::default(), Some(made.tls()));
+    let mut stream = made.connect(&site);
+    get(&mut stream, "/");
+    for _ in 0..150 {
+        // A record each; they leave together.
+        stream
+            .conn
+            .writer()
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: padding padding padding\r\n\r\n")
+            .unwrap();
+    }
+    stream.flush().unwrap();
+    for _ in 0..150 {
+        assert!(read_answer(&mut stream).starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
 fn a_client_that_wants_another_protocol_is_refused() {
     let made = make();
     let site = Site::start_with(Settings::default(), Some(made.tls()));
