@@ -9,13 +9,13 @@ use crate::metrics::Counter;
 
 /// The first worker serves.
 pub fn ready(heritage: &Heritage) {
-    let address = format!("http://{}", heritage.address);
-    // X_ fields are the sender's own: whoever listens learns the port that the kernel chose.
-    send(&[
-        NotifyState::Ready,
-        NotifyState::Status(&line(heritage)),
-        NotifyState::Custom(&format!("X_CATWALK_URL={address}")),
-    ]);
+    let address = format!("X_CATWALK_URL=http://{}", heritage.address);
+    let secure = heritage.tls_address().map(|a| format!("X_CATWALK_TLS_URL=https://{a}"));
+    let status = line(heritage);
+    // X_ fields are the sender's own: whoever listens learns the ports that the kernel chose.
+    let mut states = vec![NotifyState::Ready, NotifyState::Status(&status), NotifyState::Custom(&address)];
+    states.extend(secure.as_deref().map(NotifyState::Custom));
+    send(&states);
 }
 
 pub fn status(heritage: &Heritage) {

@@ -146,7 +146,7 @@ fn make_certificate(dir: &Path) {
 }
 
 /// The status of `path` over HTTPS, if the server shows the certificate of `dir`.
-fn get_secured(port: u16, dir: &Path, path: &str) -> Option<u16> {
+fn get_secured(server: &Server, dir: &Path, path: &str) -> Option<u16> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(dir.join("cert.pem")).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -155,7 +155,7 @@ fn get_secured(port: u16, dir: &Path, path: &str) -> Option<u16> {
     let config = builder.with_root_certificates(roots).with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let socket = TcpStream::connect(server.tls_address.as_ref().unwrap()).unwrap();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     let mut stream = StreamOwned::new(connection, socket);
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
@@ -168,16 +168,15 @@ fn get_secured(port: u16, dir: &Path, path: &str) -> Option<u16> {
 fn https_serves_and_takes_a_new_certificate_on_sighup() {
     let dir = directory();
     make_certificate(dir.path());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let file = |name: &str| dir.path().join(name).display().to_string();
     let text = format!(
-        "[tls]\nlisten = \"127.0.0.1:{port}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        "[tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
         file("cert.pem"),
         file("key.pem")
     );
     let server = start(&text, &["--workers", "2"]);
     for path in ["/products/1", "/products?count=50", "/healthz"] {
-        assert_eq!(get_secured(port, dir.path(), path), Some(200), "{path}");
+        assert_eq!(get_secured(&server, dir.path(), path), Some(200), "{path}");
     }
     // What can't be used changes nothing.
     let broken = directory();
@@ -185,18 +184,18 @@ fn https_serves_and_takes_a_new_certificate_on_sighup() {
     std::fs::write(file("key.pem"), "nonsense").unwrap();
     server.signal(Signal::SIGHUP);
     std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(get_secured(port, broken.path(), "/healthz"), Some(200));
+    assert_eq!(get_secured(&server, broken.path(), "/healthz"), Some(200));
     make_certificate(dir.path());
     server.signal(Signal::SIGHUP);
     eventually("every worker has the new one", || {
-        (0..20).all(|_| get_secured(port, dir.path(), "/healthz") == Some(200))
+        (0..20).all(|_| get_secured(&server, dir.path(), "/healthz") == Some(200))
     });
     // A successor has it too.
     for worker in server.workers() {
         nix::sys::signal::kill(worker, Signal::SIGKILL).unwrap();
     }
     eventually("the successors serve", || {
-        (0..20).all(|_| get_secured(port, dir.path(), "/healthz") == Some(200))
+        (0..20).all(|_| get_secured(&server, dir.path(), "/healthz") == Some(200))
     });
 }
 

@@ -4,14 +4,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{kill, Signal};
-use nix::unistd::Pid;
-
 use crate::support::server::{children_of, directory, release_binary};
-use crate::support::{eventually, Server};
+use crate::support::Server;
 
 /// Name in `instructions.txt`, path, further fields.
 const KINDS: [(&str, &str, &str); 4] = [
@@ -36,31 +33,24 @@ fn output_of(command: &mut Command) -> Option<String> {
 
 /// `serve` under callgrind with one worker.
 struct Counted {
-    child: Child,
+    server: Server,
     dir: tempfile::TempDir,
-    port: u16,
 }
 
 impl Counted {
     fn start(binary: &Path, database: &str) -> Counted {
         let dir = directory();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let out = format!("--callgrind-out-file={}/%p", dir.path().display());
         let mut command = Command::new("valgrind");
-        command.args(["--tool=callgrind", &out]).arg(binary).args(["serve", "--database-url", database]);
-        command.env("CATWALK_LISTEN", format!("127.0.0.1:{port}")).env("CATWALK_WORKERS", "1");
+        command.args(["--quiet", "--tool=callgrind", &out]).arg(binary);
+        command.args(["serve", "--database-url", database]).stderr(Stdio::null());
+        command.env("CATWALK_LISTEN", "127.0.0.1:0").env("CATWALK_WORKERS", "1");
         command.env("CATWALK_CACHE_SIZE", "16MiB").env("CATWALK_CACHE_MAX_AGE", "1h");
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("valgrind starts");
-        Counted { child, dir, port }
+        Counted { server: Server::launch(command, dir.path()), dir }
     }
 
     fn ask(&self, path: &str, fields: &str, count: u64) {
-        let mut stream = None;
-        eventually("it listens", || {
-            stream = TcpStream::connect(("127.0.0.1", self.port)).ok();
-            stream.is_some()
-        });
-        let mut stream = stream.expect("connected");
+        let mut stream = TcpStream::connect(&self.server.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: callgrind\r\nAccept: */*\r\n{fields}\r\n"
@@ -75,10 +65,8 @@ impl Counted {
 
     /// Ends it; the worker's instructions from its start to its end.
     fn count(mut self) -> u64 {
-        let master = Pid::from_raw(self.child.id() as i32);
-        let worker = children_of(master)[0];
-        kill(master, Signal::SIGTERM).unwrap();
-        self.child.wait().unwrap();
+        let worker = children_of(self.server.pid())[0];
+        self.server.stop();
         let text = std::fs::read_to_string(self.dir.path().join(worker.to_string())).unwrap();
         let line = text.lines().rev().find_map(|l| l.strip_prefix("totals: ")).expect("a total");
         line.trim().parse().unwrap()

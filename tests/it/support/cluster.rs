@@ -24,7 +24,7 @@ impl Cluster {
     /// Makes and starts a cluster, runs `sql` in it, and lets others in by the lines of `hba`.
     pub fn start(sql: &str, hba: &str, options: &[String]) -> Cluster {
         let dir = directory();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let options = options.to_vec();
         let mut cluster = Cluster { running: None, bin: find_bin(), port, options, dir };
         if let Some(user) = cluster_user() {
@@ -35,7 +35,10 @@ impl Cluster {
         initdb.args(["-A", "trust", "-U", "root", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
         assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
         std::fs::write(data.join("pg_hba.conf"), format!("local all root trust\n{hba}\n")).unwrap();
-        cluster.resume();
+        // Somebody else may take the port in between.
+        while !cluster.try_resume() {
+            cluster.port = free_port();
+        }
         cluster.admin().batch_execute(sql).unwrap();
         cluster
     }
@@ -52,10 +55,17 @@ impl Cluster {
         run_as_cluster_user(Command::new(self.bin.join(program)))
     }
 
-    /// Starts it (again) and waits until it takes connections.
-    pub fn resume(&mut self) {
+    /// Starts it and waits until it takes connections; false if it ends instead.
+    fn try_resume(&mut self) -> bool {
         self.launch();
-        eventually("the cluster takes connections", || connect(&self.admin_config()).is_ok());
+        let config = self.admin_config();
+        let child = self.running.as_mut().expect("launched");
+        let mut ended = false;
+        eventually("the cluster takes connections", || {
+            ended = child.try_wait().unwrap().is_some();
+            ended || connect(&config).is_ok()
+        });
+        !ended
     }
 
     /// Starts it without waiting.
@@ -98,6 +108,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop(Signal::SIGQUIT);
     }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// PostgreSQL refuses to run as root.

@@ -29,6 +29,8 @@ pub struct Server {
     child: Child,
     pub dir: PathBuf,
     pub address: String,
+    /// Where it serves HTTPS.
+    pub tls_address: Option<String>,
     // Last: the directory goes when the server has ended.
     _dir: Option<TempDir>,
 }
@@ -64,7 +66,7 @@ impl Server {
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().expect("catwalk starts");
-        let mut address = None;
+        let (mut address, mut tls_address) = (None, None);
         eventually("the server is ready", || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("catwalk ended before it was ready: {status}");
@@ -72,11 +74,12 @@ impl Server {
             let mut buf = [0u8; 4096];
             let Ok(len) = socket.recv(&mut buf) else { return false };
             let text = String::from_utf8_lossy(&buf[..len]).into_owned();
-            let url = text.lines().find_map(|l| l.strip_prefix("X_CATWALK_URL=http://")).map(str::to_string);
-            address = url.or(address.take());
+            let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::to_string);
+            address = field("X_CATWALK_URL=http://").or(address.take());
+            tls_address = field("X_CATWALK_TLS_URL=https://").or(tls_address.take());
             address.is_some()
         });
-        Server { child, dir: dir.to_path_buf(), address: address.expect("ready"), _dir: None }
+        Server { child, dir: dir.to_path_buf(), address: address.expect("ready"), tls_address, _dir: None }
     }
 
     /// One server that all read-only tests share.
