@@ -131,7 +131,8 @@ impl Shared {
 
     /// Whether one more connection is served.
     fn has_room(&self) -> bool {
-        self.open() - self.turning_away.load(Ordering::Relaxed) < self.settings.limits.connections_max
+        let turning_away = self.turning_away.load(Ordering::Relaxed);
+        self.open().saturating_sub(turning_away) < self.settings.limits.connections_max
     }
 }
 
@@ -353,12 +354,15 @@ impl<F: HttpServiceFactory> Acceptor<F> {
             } else {
                 builder.spawn(move || {
                     turn_away(transport, &shared);
-                    shared.open.lock().remove(&id);
                     shared.turning_away.fetch_sub(1, Ordering::Relaxed);
+                    shared.open.lock().remove(&id);
                 })
             }
         };
         if let Err(e) = spawned {
+            if !welcome {
+                self.shared.turning_away.fetch_sub(1, Ordering::Relaxed);
+            }
             self.shared.open.lock().remove(&id);
             log::warn!("no coroutine for a connection: {e}");
         }

@@ -53,25 +53,27 @@ impl Tls {
         deep::call(|| {
             let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
             connection.set_buffer_limit(Some(UNSENT_MAX_BYTES));
-            Ok(Box::new(Session(connection)))
+            Ok(Box::new(Session { connection, taken_bytes: 0 }))
         })
     }
 }
 
 /// One connection's state.
-pub(crate) struct Session(ServerConnection);
+pub(crate) struct Session {
+    connection: ServerConnection,
+    /// Bytes of ciphertext that the socket has taken.
+    taken_bytes: u64,
+}
 
 impl Session {
     /// One step of the handshake; true when it is done.
     pub(crate) fn shake(&mut self, socket: &TcpStream) -> io::Result<bool> {
         deep::call(|| {
-            while self.0.wants_write() {
-                self.0.write_tls(&mut &*socket)?;
-            }
-            if !self.0.is_handshaking() {
+            self.flush(socket)?;
+            if !self.connection.is_handshaking() {
                 return Ok(true);
             }
-            match self.0.read_tls(&mut &*socket)? {
+            match self.connection.read_tls(&mut &*socket)? {
                 0 => Err(ErrorKind::UnexpectedEof.into()),
                 _ => self.process(socket).map(|()| false),
             }
@@ -80,8 +82,8 @@ impl Session {
 
     /// Decrypts what was received; at a breach of the protocol the peer is told before the error is returned.
     fn process(&mut self, socket: &TcpStream) -> io::Result<()> {
-        self.0.process_new_packets().map(drop).map_err(|e| {
-            let _ = self.0.write_tls(&mut &*socket);
+        self.connection.process_new_packets().map(drop).map_err(|e| {
+            let _ = self.connection.write_tls(&mut &*socket);
             io::Error::new(ErrorKind::InvalidData, e)
         })
     }
@@ -89,13 +91,13 @@ impl Session {
     /// Plaintext into `buf`; 0 at the end of the stream, WouldBlock when the socket has no more.
     pub(crate) fn receive(&mut self, socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
         deep::call(|| loop {
-            match self.0.reader().read(buf) {
+            match self.connection.reader().read(buf) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 // An end without close_notify: HTTP's framing tells whether something is missing.
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }
-            self.0.read_tls(&mut &*socket)?;
+            self.connection.read_tls(&mut &*socket)?;
             self.process(socket)?;
         })
     }
@@ -103,18 +105,27 @@ impl Session {
     /// Takes some of `bytes` and sends what is encrypted; 0 only when all that was left over is sent.
     pub(crate) fn send(&mut self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         deep::call(|| {
-            while self.0.wants_write() {
-                self.0.write_tls(&mut &*socket)?;
-            }
-            self.0.writer().write(bytes)
+            self.flush(socket)?;
+            self.connection.writer().write(bytes)
         })
     }
 
+    fn flush(&mut self, socket: &TcpStream) -> io::Result<()> {
+        while self.connection.wants_write() {
+            self.taken_bytes += self.connection.write_tls(&mut &*socket)? as u64;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
     pub(crate) fn has_unsent(&self) -> bool {
-        self.0.wants_write()
+        self.connection.wants_write()
     }
 
     pub(crate) fn say_goodbye(&mut self) {
-        deep::call(|| self.0.send_close_notify());
+        deep::call(|| self.connection.send_close_notify());
     }
 }

@@ -84,28 +84,34 @@ impl Transport {
     /// Sends everything, waiting for room as needed.
     ///
     /// # Errors
-    /// TimedOut when the peer takes not a byte for `timeout`.
+    /// TimedOut when the peer takes not a byte for `timeout`, whatever else it does meanwhile.
     pub(crate) fn send(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
         let mut at = 0;
+        let mut deadline_ms = None;
         while at < bytes.len() || self.has_unsent() {
+            let taken_before = self.tls.as_ref().map_or(0, |tls| tls.taken_bytes());
             let sent = match &mut self.tls {
                 None => self.io.inner().write(&bytes[at..]),
                 Some(tls) => tls.send(self.io.inner(), &bytes[at..]),
             };
+            if self.tls.as_ref().is_some_and(|tls| tls.taken_bytes() > taken_before) {
+                deadline_ms = None;
+            }
             match sent {
                 Ok(0) if self.tls.is_none() => return Err(ErrorKind::WriteZero.into()),
-                Ok(len) => at += len,
+                Ok(len) => {
+                    at += len;
+                    deadline_ms = None;
+                }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.wait_writable(timeout)?,
+                // An edge comes at latest when there is room again.
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.wait(*deadline_ms.get_or_insert_with(|| after(timeout)))?;
+                }
                 Err(e) => return Err(e),
             }
         }
         Ok(())
-    }
-
-    /// Waits for an edge, which comes at latest when there is room again.
-    fn wait_writable(&mut self, timeout: Duration) -> io::Result<()> {
-        self.wait(after(timeout))
     }
 
     fn has_unsent(&self) -> bool {

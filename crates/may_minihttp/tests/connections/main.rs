@@ -117,6 +117,20 @@ fn clients_that_pipeline_and_never_read_cost_little_and_are_closed() {
 }
 
 #[test]
+fn who_takes_no_answer_is_closed_however_much_it_sends() {
+    let site = Site::start(settings(|l| l.write_timeout = MS(600)));
+    let mut client = connect(&site);
+    client.write_all("GET /large HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000).as_bytes()).unwrap();
+    client.set_nonblocking(true).unwrap();
+    // Each byte wakes the connection.
+    eventually("it is closed", || {
+        let _ = client.write(b"G");
+        std::thread::sleep(MS(50));
+        site.server.connections() == 0
+    });
+}
+
+#[test]
 fn a_client_that_asks_without_end_leaves_the_others_their_turn() {
     let site = Site::start(Settings::default());
     let mut flood = connect(&site);
