@@ -117,13 +117,14 @@ impl Pool {
         Err(last)
     }
 
-    /// Runs a read, once more on another connection when the first one is lost under it.
+    /// Runs a read, again when its connection is lost under it or its statement has to be prepared anew.
     pub fn read<T>(&self, work: impl Fn(&Client) -> Result<T, Error>) -> Result<T, Error> {
         let mut lost = None;
         for _ in 0..self.connections.len() + 2 {
             match work(&self.client()?) {
                 Err(e @ (Error::Closed(_) | Error::Connect(_))) => lost = Some(e),
                 Err(e) if e.code().is_some_and(|code| code.starts_with("57P")) => lost = Some(e),
+                Err(e) if e.is_about_statement() => lost = Some(e),
                 Err(e) => {
                     self.metrics.count(Counter::DatabaseErrors);
                     return Err(e);

@@ -223,3 +223,28 @@ fn a_changed_row_is_served_after_the_stated_age() {
     assert_ne!(new["updated_at"], old["updated_at"]);
     assert_eq!(new["created_at"], old["created_at"]);
 }
+
+#[test]
+fn statements_are_prepared_anew_when_a_table_changes_under_them() {
+    let server = Server::start(&["--cache-size", "0", "--workers", "1"]);
+    let mut connection = server.connect();
+    let ask = |connection: &mut crate::support::Connection| {
+        for path in ["/products/1", "/products?count=7", "/products?count=200"] {
+            // Both connections of the worker.
+            for _ in 0..6 {
+                assert_eq!(connection.get(path).status, 200, "{path}");
+            }
+        }
+    };
+    ask(&mut connection);
+    let db = server.database();
+    db.batch_execute("alter table products alter column name type varchar(500)").unwrap();
+    ask(&mut connection);
+    // As a pooler or an operator may do it.
+    for _ in 0..4 {
+        db.batch_execute("alter table products alter column slogan type varchar(500)").unwrap();
+        ask(&mut connection);
+        db.batch_execute("alter table products alter column slogan type text").unwrap();
+        ask(&mut connection);
+    }
+}

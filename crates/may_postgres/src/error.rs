@@ -69,6 +69,15 @@ impl Error {
         }
     }
 
+    /// Whether the prepared statement is no longer what it was: a table has changed its columns under it (0A000, "cached
+    /// plan must not change result type"), or the server has dropped it (26000). Prepared anew, it may succeed.
+    pub fn is_about_statement(&self) -> bool {
+        match self {
+            Error::Sql(e) => e.code == "26000" || (e.code == "0A000" && e.message.contains("cached plan")),
+            _ => false,
+        }
+    }
+
     /// Whether a later attempt on a fresh connection may succeed.
     pub fn is_connection(&self) -> bool {
         match self {

@@ -60,6 +60,13 @@ pub(crate) struct Statements {
     by_text: Mutex<HashMap<String, Statement>>,
 }
 
+impl Statements {
+    /// Has `statement` prepared anew when it is next asked for.
+    pub(crate) fn forget(&self, statement: &Statement) {
+        self.by_text.lock().retain(|_, kept| kept.name() != statement.name());
+    }
+}
+
 impl Client {
     /// Prepares `sql` on this connection. Parameters and results travel in binary.
     ///

@@ -14,6 +14,14 @@ impl Client {
     /// [`Error::Convert`] for parameters that don't fit, [`Error::Sql`] when refused, [`Error::Closed`] or
     /// [`Error::Timeout`] when no answer came.
     pub fn query(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        let rows = self.fetch_rows(statement, params);
+        if rows.as_ref().is_err_and(Error::is_about_statement) {
+            self.shared.statements.forget(statement);
+        }
+        rows
+    }
+
+    fn fetch_rows(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
         let mut responses = self.shared.send(wire::execute(statement, params)?, false)?;
         let mut rows = Vec::new();
         while let Some(message) = responses.next()? {
