@@ -379,7 +379,20 @@ impl Config {
     }
 }
 
+/// The address without its password, in whichever of its three places that stands.
 fn hide_password(url: &str) -> String {
+    let url = &match url.find("password=") {
+        Some(at) => {
+            let start = at + "password=".len();
+            let quoted = url[start..].starts_with('\'');
+            let end = match quoted {
+                true => url[start + 1..].find('\'').map(|n| start + n + 2),
+                false => url[start..].find(['&', ' ']).map(|n| start + n),
+            };
+            format!("{}…{}", &url[..start], end.map_or("", |end| &url[end..]))
+        }
+        None => url.to_string(),
+    };
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme + 3 < at => match url[scheme + 3..at].find(':') {
             Some(colon) => format!("{}:…{}", &url[..scheme + 3 + colon], &url[at..]),
@@ -602,5 +615,11 @@ mod tests {
     fn passwords_are_not_shown() {
         assert_eq!(hide_password("postgres://a:secret@h/d"), "postgres://a:…@h/d");
         assert_eq!(hide_password("postgresql:///d?host=/x"), "postgresql:///d?host=/x");
+        assert_eq!(
+            hide_password("postgresql:///d?password=s3cret&host=/x"),
+            "postgresql:///d?password=…&host=/x"
+        );
+        assert_eq!(hide_password("host=a password='s3 cret' user=b"), "host=a password=… user=b");
+        assert_eq!(hide_password("host=a password=s3cret"), "host=a password=…");
     }
 }

@@ -11,6 +11,7 @@
 //! next lane takes them together.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use may::coroutine;
@@ -59,9 +60,25 @@ pub enum FetchError {
     Failed(String),
 }
 
+impl FetchError {
+    /// Nothing could be done for it in time.
+    pub fn too_busy() -> FetchError {
+        FetchError::Unavailable("the database is too busy at the moment".into())
+    }
+}
+
+/// Says why a fetch failed, once a second: while the database is away every request fails for the same reason.
+fn log_failure(error: &Error) {
+    static LOGGED_S: AtomicU64 = AtomicU64::new(0);
+    let now_s = clock::boottime_ns() / 1_000_000_000;
+    if LOGGED_S.swap(now_s, Ordering::Relaxed) != now_s {
+        log::warn!("fetching: {error}");
+    }
+}
+
 impl From<&Error> for FetchError {
     fn from(error: &Error) -> FetchError {
-        log::warn!("fetching: {error}");
+        log_failure(error);
         match error.is_connection() {
             true => FetchError::Unavailable("the database can't be reached at the moment".into()),
             false => {
@@ -128,13 +145,13 @@ impl Flight {
     }
 }
 
-/// Work that is no flight.
-type Job = Box<dyn FnOnce(&Fetcher, &mut Shaper) + Send>;
+/// Work that is no flight; called without a lane when it has waited for one too long.
+type Job = Box<dyn FnOnce(Option<(&Fetcher, &mut Shaper)>) + Send>;
 
 /// What lanes do.
 enum Work {
     Flight(Arc<Flight>),
-    Job(Job),
+    Job { job: Job, born_ns: u64 },
 }
 
 impl Work {
@@ -142,24 +159,45 @@ impl Work {
     fn batch_key(&self) -> Option<Key> {
         match self {
             Work::Flight(flight) => Some(flight.key).filter(|key| key.kind != Kind::List),
-            Work::Job(_) => None,
+            Work::Job { .. } => None,
         }
     }
+
+    fn is_late(&self, now_ns: u64) -> bool {
+        let born_ns = match self {
+            Work::Flight(flight) => flight.born_ns,
+            Work::Job { born_ns, .. } => *born_ns,
+        };
+        now_ns.saturating_sub(born_ns) > DATABASE_WAIT_MAX.as_nanos() as u64
+    }
+}
+
+/// A lane that has nothing to do.
+struct Idle {
+    lane: Arc<Blocker>,
+    takes_jobs: bool,
 }
 
 #[derive(Default)]
 struct State {
     flights: HashMap<Key, Arc<Flight>>,
     queue: VecDeque<Work>,
-    idle: Vec<Arc<Blocker>>,
+    idle: Vec<Idle>,
 }
 
 impl State {
     fn push(&mut self, work: Work) {
+        let is_job = matches!(work, Work::Job { .. });
         self.queue.push_back(work);
-        if let Some(lane) = self.idle.pop() {
-            lane.unpark();
+        if let Some(at) = self.idle.iter().position(|idle| idle.takes_jobs || !is_job) {
+            self.idle.swap_remove(at).lane.unpark();
         }
+    }
+
+    /// The oldest work that a lane may do.
+    fn pop(&mut self, takes_jobs: bool) -> Option<Work> {
+        let is_for_us = |work: &Work| takes_jobs || matches!(work, Work::Flight(_));
+        self.queue.iter().position(is_for_us).and_then(|at| self.queue.remove(at))
     }
 }
 
@@ -183,12 +221,14 @@ impl Fetcher {
     pub fn start(pool: Arc<Pool>, cache: Arc<Cache>, shaper: Shaper, metrics: SlotMetrics) -> Arc<Fetcher> {
         let ranks = RankMap::default();
         let fetcher = Arc::new(Fetcher { state: Mutex::default(), pool, cache, ranks, metrics });
-        for _ in 0..LANES {
+        for lane in 0..LANES {
+            // Long lists hold a lane for long: one is left to what many wait for.
+            let takes_jobs = lane > 0;
             let (fetcher, shaper) = (fetcher.clone(), shaper.clone());
             let builder = coroutine::Builder::new().stack_size(LANE_STACK_SIZE_BYTES / 8);
             // SAFETY: a lane keeps nothing in thread-local storage across a yield; its stack is measured to be
             // several times what archiving and compressing the largest record takes.
-            let lane = unsafe { builder.spawn(move || fetcher.run_lane(shaper)) };
+            let lane = unsafe { builder.spawn(move || fetcher.run_lane(shaper, takes_jobs)) };
             lane.expect("a worker at its start can make coroutines");
         }
         fetcher
@@ -217,19 +257,20 @@ impl Fetcher {
         (flight, false)
     }
 
-    /// Has a lane do `work`, and waits: for what goes deep or asks the database and is no record.
+    /// Has a lane do `work`, and waits: for what goes deep or asks the database and is no record. None when no lane was
+    /// free for `DATABASE_WAIT_MAX`.
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Fetcher, &mut Shaper) -> T + Send + 'static,
-    ) -> T {
+    ) -> Option<T> {
         let tray = Arc::new(Tray { made: Mutex::new(None), waiter: Blocker::current() });
         let filled = tray.clone();
-        let job = move |fetcher: &Fetcher, shaper: &mut Shaper| {
-            let made = work(fetcher, shaper);
+        let job = move |lane: Option<(&Fetcher, &mut Shaper)>| {
+            let made = lane.map(|(fetcher, shaper)| work(fetcher, shaper));
             *filled.made.lock() = Some(made);
             filled.waiter.unpark();
         };
-        self.state.lock().push(Work::Job(Box::new(job)));
+        self.state.lock().push(Work::Job { job: Box::new(job), born_ns: clock::boottime_ns() });
         loop {
             if let Some(made) = tray.made.lock().take() {
                 return made;
@@ -238,15 +279,32 @@ impl Fetcher {
         }
     }
 
-    fn run_lane(&self, mut shaper: Shaper) {
+    /// Gives up what has waited for a lane too long. A few times a second.
+    pub fn tick(&self) {
+        let now_ns = clock::boottime_ns();
+        let late: VecDeque<Work> = {
+            let mut state = self.state.lock();
+            let (late, kept) = state.queue.drain(..).partition(|work| work.is_late(now_ns));
+            state.queue = kept;
+            late
+        };
+        for work in late {
+            match work {
+                Work::Flight(flight) => self.land(&flight, Err(FetchError::too_busy()), false),
+                Work::Job { job, .. } => job(None),
+            }
+        }
+    }
+
+    fn run_lane(&self, mut shaper: Shaper, takes_jobs: bool) {
         let blocker = Blocker::current();
         loop {
-            match self.take_work(&blocker) {
+            match self.take_work(&blocker, takes_jobs) {
                 Some(Work::Flight(first)) => {
                     let batch = self.gather(first);
                     self.serve(&batch, &mut shaper);
                 }
-                Some(Work::Job(job)) => job(self, &mut shaper),
+                Some(Work::Job { job, .. }) => job(Some((self, &mut shaper))),
                 None => {
                     let _ = blocker.park(None);
                 }
@@ -254,11 +312,11 @@ impl Fetcher {
         }
     }
 
-    fn take_work(&self, blocker: &Arc<Blocker>) -> Option<Work> {
+    fn take_work(&self, blocker: &Arc<Blocker>, takes_jobs: bool) -> Option<Work> {
         let mut state = self.state.lock();
-        let work = state.queue.pop_front();
-        if work.is_none() && !state.idle.iter().any(|idle| Arc::ptr_eq(idle, blocker)) {
-            state.idle.push(blocker.clone());
+        let work = state.pop(takes_jobs);
+        if work.is_none() && !state.idle.iter().any(|idle| Arc::ptr_eq(&idle.lane, blocker)) {
+            state.idle.push(Idle { lane: blocker.clone(), takes_jobs });
         }
         work
     }
@@ -289,8 +347,7 @@ impl Fetcher {
     fn serve(&self, batch: &[Arc<Flight>], shaper: &mut Shaper) {
         let oldest_ns = clock::boottime_ns().saturating_sub(DATABASE_WAIT_MAX.as_nanos() as u64);
         let (batch, late): (Vec<_>, Vec<_>) = batch.iter().partition(|f| f.born_ns >= oldest_ns);
-        let too_late = || FetchError::Unavailable("the database is too busy at the moment".into());
-        late.iter().for_each(|flight| self.land(flight, Err(too_late()), false));
+        late.iter().for_each(|flight| self.land(flight, Err(FetchError::too_busy()), false));
         if !batch.is_empty() {
             self.fetch_batch(&batch, shaper);
         }

@@ -64,7 +64,7 @@ impl ListSource {
     fn make(&mut self) -> Result<Piece, FetchError> {
         let (next, left, gzip, is_first) = (self.next, self.left, self.gzip, self.is_first);
         let mut crc = std::mem::replace(&mut self.crc, Crc::new());
-        let (piece, crc) = self.fetcher.run(move |fetcher, shaper| {
+        let made = self.fetcher.run(move |fetcher, shaper| {
             let piece = read_piece(fetcher, shaper, next, left).and_then(|(json, next)| {
                 let json = frame(json, is_first, next.is_none());
                 let bytes =
@@ -73,6 +73,7 @@ impl ListSource {
             });
             (piece, crc)
         });
+        let (piece, crc) = made.ok_or_else(FetchError::too_busy)?;
         self.crc = crc;
         self.is_first = false;
         self.left -= LIST_CACHED_COUNT_MAX;

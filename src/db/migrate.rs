@@ -16,7 +16,8 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: &[Migration] = migrations!["0001_catalogue", "0002_updated_at", "0003_product_ranks"];
+const MIGRATIONS: &[Migration] =
+    migrations!["0001_catalogue", "0002_updated_at", "0003_product_ranks", "0004_product_ranks_rebuilt"];
 
 /// Key of the advisory lock that keeps two migrations apart.
 const LOCK: i64 = i64::from_be_bytes(*b"catwalk\0");

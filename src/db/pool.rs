@@ -71,7 +71,13 @@ impl Pool {
 
     /// Whether a database answers, as far as is known.
     pub fn is_reachable(&self) -> bool {
-        !self.unreachable.load(Ordering::Relaxed)
+        !self.unreachable.load(Ordering::Relaxed) && !self.is_silent()
+    }
+
+    /// Whether every connection that lives is one of which nothing has been heard since a request was given up.
+    fn is_silent(&self) -> bool {
+        let mut living = self.connections.iter().filter_map(|c| c.client().ok()).peekable();
+        living.peek().is_some() && living.all(|client| client.is_suspect())
     }
 
     /// A live connection, in turn. While a lost one is being replaced this waits for it, but not longer than
@@ -110,6 +116,7 @@ impl Pool {
         let mut last = Error::Connect("no connection is configured".into());
         for n in 0..self.connections.len() {
             match self.connections[(start + n) % self.connections.len()].client() {
+                Ok(client) if client.is_suspect() => last = Error::Connect("the database is silent".into()),
                 Ok(client) => return Ok(client),
                 Err(e) => last = e,
             }
@@ -122,8 +129,7 @@ impl Pool {
         let mut lost = None;
         for _ in 0..self.connections.len() + 2 {
             match work(&self.client()?) {
-                Err(e @ (Error::Closed(_) | Error::Connect(_))) => lost = Some(e),
-                Err(e) if e.code().is_some_and(|code| code.starts_with("57P")) => lost = Some(e),
+                Err(e) if e.is_connection() && !matches!(e, Error::Timeout) => lost = Some(e),
                 Err(e) if e.is_about_statement() => lost = Some(e),
                 Err(e) => {
                     self.metrics.count(Counter::DatabaseErrors);

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::heritage::Heritage;
-use crate::limits::BEAT_PERIOD;
+use crate::limits::{BEAT_PERIOD, BEAT_STUCK_AFTER};
+use crate::os::clock;
 use companion::Companion;
 use events::{Event, Events};
 use seats::Seats;
@@ -21,6 +22,9 @@ use seats::Seats;
 const STATUS_PERIOD: Duration = Duration::from_secs(3);
 /// How often a starting worker is looked at.
 const STARTING_PERIOD: Duration = Duration::from_millis(5);
+
+/// A turn of the loop that took so long was no turn of ours.
+const PAUSE_NOTICED: Duration = Duration::from_secs(3);
 
 /// What the master is doing.
 ///
@@ -48,6 +52,8 @@ pub fn run(heritage: Heritage, events: Events, companion: Option<Companion>, ann
         phase: Phase::Starting,
         status_at: now,
         status: 0,
+        ticked_ns: clock::boottime_ns(),
+        trust_beats_from_ns: 0,
     };
     master.seats.fill(&master.heritage, now);
     master.run()
@@ -62,6 +68,9 @@ struct Master {
     phase: Phase,
     status_at: Instant,
     status: i32,
+    /// When this loop last turned (CLOCK_BOOTTIME), and from when on beats are looked at.
+    ticked_ns: u64,
+    trust_beats_from_ns: u64,
 }
 
 impl Master {
@@ -113,7 +122,7 @@ impl Master {
             Phase::Starting | Phase::Serving => {}
         }
         if !self.is_draining() {
-            self.seats.kill_stuck(&self.heritage);
+            self.look_for_stuck();
             self.seats.fill(&self.heritage, now);
             if let Some(companion) = &mut self.companion {
                 companion.keep(now);
@@ -122,6 +131,18 @@ impl Master {
         if now >= self.status_at && self.phase == Phase::Serving {
             self.status_at = now + STATUS_PERIOD;
             notify::status(&self.heritage);
+        }
+    }
+
+    /// A master that was not running itself (stopped, suspended) can't tell who is stuck: everybody gets time to move.
+    fn look_for_stuck(&mut self) {
+        let now_ns = clock::boottime_ns();
+        if now_ns.saturating_sub(self.ticked_ns) > PAUSE_NOTICED.as_nanos() as u64 {
+            self.trust_beats_from_ns = now_ns + BEAT_STUCK_AFTER.as_nanos() as u64;
+        }
+        self.ticked_ns = now_ns;
+        if now_ns >= self.trust_beats_from_ns {
+            self.seats.kill_stuck(&self.heritage);
         }
     }
 
@@ -136,6 +157,9 @@ impl Master {
     /// Certificate and key are read anew; where they can't be used, those in force stay.
     fn reload(&mut self) {
         match self.heritage.reload_tls() {
+            Ok(()) if self.heritage.tls.is_none() => {
+                log::info!("reload: nothing is read anew but tls.certificate and tls.key; other settings take a restart");
+            }
             Ok(()) => {
                 self.seats.reload();
                 log::info!("reload: certificate and key were read anew; other settings take a restart");

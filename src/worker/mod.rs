@@ -19,7 +19,7 @@ use crate::cache::cache_ages;
 use crate::cache::Cache;
 use crate::db::{self, migrate, Pool};
 use crate::heritage::Heritage;
-use crate::limits::{BEAT_PERIOD, DRAIN_IDLE_GRACE};
+use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE};
 use crate::metrics::Counter;
 use crate::os::fd::{wait_readable, Command, Commands};
 use crate::os::signal::Termination;
@@ -82,6 +82,7 @@ impl Worker {
         let cache = Arc::new(cache);
         let mut address = db::address(&config.database_url, "catwalk")?;
         address.request_timeout = Some(config.database_timeout);
+        address.connect_timeout = address.connect_timeout.min(DATABASE_WAIT_MAX);
         let pool = Pool::start(address, config.connections_per_worker(), metrics.clone());
         let fetcher = Fetcher::start(pool.clone(), cache.clone(), Shaper::new(config), metrics.clone());
         let id_seed = clock::boottime_ns().rotate_left(20) ^ (u64::from(seat.epoch) << 48) ^ seat.slot as u64;
@@ -124,6 +125,7 @@ impl Worker {
     fn tick(&mut self, beat: &beat::Beat) {
         beat.nudge();
         self.site.pool.tick();
+        self.site.fetcher.tick();
         self.server.tick();
         for ((count, counter), exported) in EXPORTS.into_iter().zip(&mut self.exported) {
             let now = self.server.count(count);

@@ -254,3 +254,23 @@ fn settings_that_can_not_be_are_refused_with_their_place() {
     assert!(refused("[http]\nidle_timeout = \"0s\"\n").contains("longer than 0"));
     assert!(refused("[http]\nhead_size_max = \"8KiB\"\n").contains("request line"));
 }
+
+#[test]
+fn a_database_that_falls_silent_is_like_one_that_is_away() {
+    let text = "[cache]\nmax_age = \"100ms\"\n[database]\ntimeout = \"500ms\"\n";
+    let server = start(text, &["--workers", "1"]);
+    let mut connection = server.connect();
+    assert_eq!(connection.get("/products/1").status, 200);
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    let family: Vec<_> = crate::support::server::children_of(server.postgres());
+    family.iter().for_each(|pid| nix::sys::signal::kill(*pid, Signal::SIGSTOP).unwrap());
+    nix::sys::signal::kill(server.postgres(), Signal::SIGSTOP).unwrap();
+    // The first to ask find out; from then on nobody waits.
+    eventually("it is known", || connection.get("/products/2").status == 503);
+    eventually("what is cached is served", || connection.get("/products/1").status == 200);
+    let stale = connection.get("/products/1");
+    assert_eq!(stale.header("cache-status"), Some("catwalk; hit; detail=stale-if-error"));
+    family.iter().for_each(|pid| nix::sys::signal::kill(*pid, Signal::SIGCONT).unwrap());
+    nix::sys::signal::kill(server.postgres(), Signal::SIGCONT).unwrap();
+    eventually("it is back", || connection.get("/products/2").status == 200);
+}

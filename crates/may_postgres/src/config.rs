@@ -123,8 +123,18 @@ impl Config {
             "dbname" => self.dbname = value,
             "application_name" => self.application_name = value,
             "options" => self.options = Some(value),
-            "connect_timeout" => self.connect_timeout = Duration::from_secs(number(key, &value)?),
+            // 0 waits for ever, as in libpq.
+            "connect_timeout" => {
+                let seconds: u64 = number(key, &value)?;
+                self.connect_timeout =
+                    if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds) };
+            }
             "sslmode" => self.sslmode = ssl_mode(&value)?,
+            // Anybody has a certificate of those authorities: without the name it proves nothing.
+            "sslrootcert" if value == "system" => {
+                self.sslmode = SslMode::VerifyFull;
+                self.sslrootcert = Some(value.into());
+            }
             "sslrootcert" => self.sslrootcert = Some(value.into()),
             "sslcert" => self.sslcert = Some(value.into()),
             "sslkey" => self.sslkey = Some(value.into()),
@@ -200,7 +210,7 @@ impl Config {
             }
             while chars.next_if(|c| c.is_whitespace()).is_some() {}
             if chars.next() != Some('=') {
-                return Err(Error::Config(format!("expected key=value at {key:?}")));
+                return Err(Error::Config("expected key=value; a value with blanks needs quotes".into()));
             }
             while chars.next_if(|c| c.is_whitespace()).is_some() {}
             let value = read_value(&mut chars)?;
@@ -263,17 +273,23 @@ fn channel_binding(value: &str) -> Result<ChannelBinding, Error> {
 }
 
 fn number<T: FromStr>(key: &str, value: &str) -> Result<T, Error> {
-    value.parse().map_err(|_| Error::Config(format!("{key}={value} is not a number in range")))
+    // The value is not shown: where a password has an unescaped character, part of it may land here.
+    value.parse().map_err(|_| Error::Config(format!("{key} is not a number in range")))
 }
 
 impl FromStr for Config {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Config, Error> {
-        match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+        let config = match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
             Some(rest) => Config::read_url(rest),
             None => Config::read_pairs(text),
+        }?;
+        let is_system = config.sslrootcert.as_ref().is_some_and(|path| path.as_os_str() == "system");
+        if is_system && config.sslmode != SslMode::VerifyFull {
+            return Err(Error::Config("sslrootcert=system takes sslmode=verify-full".into()));
         }
+        Ok(config)
     }
 }
 
@@ -315,7 +331,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_a_reason() {
-        for bad in ["host", "port=abc", "colour=red", "password='open", "sslmode=verify"] {
+        for bad in [
+            "host",
+            "port=abc",
+            "colour=red",
+            "password='open",
+            "sslmode=verify",
+            "sslrootcert=system sslmode=require",
+        ] {
             assert!(matches!(bad.parse::<Config>(), Err(Error::Config(_))), "{bad}");
         }
     }

@@ -50,7 +50,10 @@ pub(crate) struct Shared {
     waker: WaitIoWaker,
     pub(crate) statements: Statements,
     pub(crate) copying: AtomicBool,
+    /// A [`crate::Transaction`] is open.
+    pub(crate) in_transaction: AtomicBool,
     sweep: AtomicBool,
+    suspect: AtomicBool,
     request_timeout: Option<Duration>,
     process_id: i32,
     secret_key: i32,
@@ -160,7 +163,14 @@ impl Responses {
                     Ok(Some(Message::ErrorResponse(body))) => {
                         return Err(Error::Sql(Box::new(crate::SqlError::read(body.fields()))))
                     }
-                    Ok(Some(Message::ReadyForQuery(_))) => return Ok(None),
+                    Ok(Some(Message::ReadyForQuery(body))) => {
+                        let in_transaction = self.shared.in_transaction.load(Ordering::Relaxed);
+                        if body.status() != b'I' && !in_transaction {
+                            let why = "a transaction is open that nobody asked for".to_string();
+                            return Err(self.shared.break_off(Error::Protocol(why)));
+                        }
+                        return Ok(None);
+                    }
                     Ok(Some(message)) => return Ok(Some(message)),
                     Ok(None) => {
                         return Err(self.shared.break_off(Error::Protocol("a message was cut".into())))
@@ -241,10 +251,17 @@ impl Shared {
     }
 
     /// Has the connection closed, with everybody who waits for it told `why`. Returns it.
-    fn break_off(&self, why: Error) -> Error {
+    pub(crate) fn break_off(&self, why: Error) -> Error {
         self.queue.lock().broken.get_or_insert_with(|| why.clone());
         self.waker.wakeup();
         why
+    }
+
+    fn cancel(&self) -> Result<(), Error> {
+        let mut socket = crate::startup::open_plain(&self.config)?;
+        let mut buf = BytesMut::new();
+        frontend::cancel_request(self.process_id, self.secret_key, &mut buf);
+        socket.write_all(&buf).map_err(|e| Error::Connect(e.to_string()))
     }
 
     /// Queues data of a COPY that is under way, waiting while too much is queued already.
@@ -270,7 +287,7 @@ impl Shared {
     fn enqueue(&self, request: Request) -> Result<(), Error> {
         {
             let mut queue = self.queue.lock();
-            if let Some(why) = &queue.closed {
+            if let Some(why) = queue.closed.as_ref().or(queue.broken.as_ref()) {
                 return Err(why.clone());
             }
             queue.size_bytes += request.bytes.len();
@@ -284,7 +301,19 @@ impl Shared {
 impl Client {
     /// Whether the connection is gone; every request fails at once then.
     pub fn is_closed(&self) -> bool {
-        self.shared.queue.lock().closed.is_some()
+        self.closed_because().is_some()
+    }
+
+    /// Why the connection is gone, once it is.
+    pub fn closed_because(&self) -> Option<Error> {
+        let queue = self.shared.queue.lock();
+        queue.closed.clone().or_else(|| queue.broken.clone())
+    }
+
+    /// Whether a request was given up and nothing has been heard of the server since it was sent: better not to wait for
+    /// it. The next byte ends the suspicion.
+    pub fn is_suspect(&self) -> bool {
+        self.shared.suspect.load(Ordering::Relaxed)
     }
 
     /// Process id of the backend, as in `pg_stat_activity`.
@@ -310,10 +339,7 @@ impl Client {
     /// Asks the server to cancel whatever this connection runs, over a connection of its own. On a
     /// pipelined connection that may be somebody else's statement: use it on connections of one's own.
     pub fn cancel(&self) -> Result<(), Error> {
-        let mut socket = crate::startup::open_plain(&self.shared.config)?;
-        let mut buf = BytesMut::new();
-        frontend::cancel_request(self.shared.process_id, self.shared.secret_key, &mut buf);
-        socket.write_all(&buf).map_err(|e| Error::Connect(e.to_string()))
+        self.shared.cancel()
     }
 }
 
@@ -325,7 +351,9 @@ pub(crate) fn start(session: Session, config: &Config) -> Result<Client, Error> 
         waker: stream.waker(),
         statements: Statements::default(),
         copying: AtomicBool::new(false),
+        in_transaction: AtomicBool::new(false),
         sweep: AtomicBool::new(false),
+        suspect: AtomicBool::new(false),
         request_timeout: config.request_timeout,
         process_id: session.process_id,
         secret_key: session.secret_key,
@@ -364,6 +392,8 @@ impl Connection {
     fn run(mut self) {
         let why = match self.serve() {
             Ok(()) => Error::Closed("closed by this side".into()),
+            // Whose answer it was that could not be read is not known to the others: for them the connection is lost.
+            Err(Error::Protocol(why)) => Error::Closed(format!("the server broke the protocol: {why}")),
             Err(e) => e,
         };
         self.fail_all(why);
@@ -445,6 +475,7 @@ impl Connection {
                 Ok(0) => return Err(Error::Closed("the server closed it".into())),
                 Ok(n) => {
                     self.read_at = Instant::now();
+                    self.shared.suspect.store(false, Ordering::Relaxed);
                     self.dispatch()?;
                     if n < READ_SIZE_BYTES && !self.peer_ended && self.stream.inner().reads_whole() {
                         return Ok(false);
@@ -497,12 +528,25 @@ impl Connection {
         }
         let Some(limit) = self.shared.request_timeout else { return Ok(()) };
         let late = self.outstanding.iter().take_while(|a| a.sent.elapsed() > limit);
-        late.filter(|a| !a.stream).for_each(|a| a.fail(Error::Timeout));
+        for answer in late.filter(|a| !a.stream) {
+            answer.fail(Error::Timeout);
+            if self.read_at < answer.sent {
+                self.shared.suspect.store(true, Ordering::Relaxed);
+            }
+        }
         let oldest = self.outstanding.front().filter(|a| !a.stream).map(|a| a.sent.elapsed());
         if oldest.is_some_and(|age| age > limit * 2) && self.read_at.elapsed() > limit * 2 {
+            self.cancel_behind();
             return Err(Error::Closed("the server has been silent for too long".into()));
         }
         Ok(())
+    }
+
+    /// Has the server end what it still runs for this connection: everybody who waited for it has been told, and a backend
+    /// that goes on would be one more each time. On a thread: connecting blocks.
+    fn cancel_behind(&self) {
+        let shared = self.shared.clone();
+        std::thread::spawn(move || shared.cancel());
     }
 
     fn say_goodbye(&mut self) -> Result<(), Error> {

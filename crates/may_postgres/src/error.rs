@@ -82,8 +82,12 @@ impl Error {
     pub fn is_connection(&self) -> bool {
         match self {
             Error::Connect(_) | Error::Closed(_) | Error::Timeout => true,
-            // Class 57P: the server is shutting down or starting up; 53300: too many connections.
-            Error::Sql(e) => e.code.starts_with("57P") || e.code == "53300",
+            // Class 08: the connection; 53: no resources; 57P: shutting down or starting up. What ends the session is
+            // about the connection whatever its code: a pooler reports its dead server so.
+            Error::Sql(e) => {
+                let about_connection = ["08", "53", "57P"].iter().any(|class| e.code.starts_with(class));
+                about_connection || matches!(e.severity.as_str(), "FATAL" | "PANIC")
+            }
             _ => false,
         }
     }

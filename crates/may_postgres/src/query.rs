@@ -1,6 +1,8 @@
 //! Asking: prepared queries, plain SQL text, transactions.
 //! Runs in: worker | offline.
 
+use std::sync::atomic::Ordering;
+
 use postgres_protocol::message::backend::Message;
 use postgres_types::ToSql;
 
@@ -70,11 +72,34 @@ impl Client {
         Ok(())
     }
 
+    /// True when the server says that it has committed, and not rolled back.
+    fn commit(&self) -> Result<bool, Error> {
+        let mut responses = self.shared.send(wire::simple_query("commit")?, false)?;
+        let mut committed = false;
+        while let Some(message) = responses.next()? {
+            if let Message::CommandComplete(body) = message {
+                committed = responses.checked(body.tag())? == "COMMIT";
+            }
+        }
+        Ok(committed)
+    }
+
     /// Opens a transaction. The connection should be the caller's own: statements that others send
     /// over it meanwhile become part of the transaction.
     pub fn transaction(&self) -> Result<Transaction<'_>, Error> {
-        self.batch_execute("begin")?;
+        self.shared.in_transaction.store(true, Ordering::Relaxed);
+        self.checked("begin")?;
         Ok(Transaction { client: self, open: true })
+    }
+}
+
+impl Client {
+    /// Runs a word that begins or ends a transaction. Where its outcome is not known, nobody may use the connection any more.
+    fn checked(&self, word: &str) -> Result<(), Error> {
+        self.batch_execute(word).map_err(|e| match e {
+            e @ Error::Sql(_) => e,
+            e => self.shared.break_off(e),
+        })
     }
 }
 
@@ -104,14 +129,12 @@ impl Transaction<'_> {
     /// [`Error::Protocol`] when a statement had failed: the server rolls back then, and says so only in its tag.
     pub fn commit(mut self) -> Result<(), Error> {
         self.open = false;
-        let mut responses = self.client.shared.send(wire::simple_query("commit")?, false)?;
-        let mut committed = false;
-        while let Some(message) = responses.next()? {
-            if let Message::CommandComplete(body) = message {
-                committed = body.tag()? == "COMMIT";
-            }
-        }
-        match committed {
+        let committed = self.client.commit().map_err(|e| match e {
+            e @ Error::Sql(_) => e,
+            e => self.client.shared.break_off(e),
+        });
+        self.client.shared.in_transaction.store(false, Ordering::Relaxed);
+        match committed? {
             true => Ok(()),
             false => {
                 Err(Error::Protocol("a statement had failed, so the transaction was rolled back".into()))
@@ -121,7 +144,9 @@ impl Transaction<'_> {
 
     pub fn rollback(mut self) -> Result<(), Error> {
         self.open = false;
-        self.client.batch_execute("rollback")
+        let outcome = self.client.checked("rollback");
+        self.client.shared.in_transaction.store(false, Ordering::Relaxed);
+        outcome
     }
 }
 
@@ -129,7 +154,8 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.open && !self.client.is_closed() {
             // A lost connection has rolled back already.
-            let _ = self.client.batch_execute("rollback");
+            let _ = self.client.checked("rollback");
         }
+        self.client.shared.in_transaction.store(false, Ordering::Relaxed);
     }
 }

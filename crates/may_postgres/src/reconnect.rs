@@ -25,6 +25,15 @@ struct State {
     next_attempt: Instant,
 }
 
+impl State {
+    /// Forgets a client whose connection has ended, but not why.
+    fn lose(&mut self) {
+        let why = self.client.take().and_then(|client| client.closed_because());
+        let why = why.map_or_else(|| "the connection was lost".to_string(), |why| why.to_string());
+        self.last_error = Error::Connect(why);
+    }
+}
+
 impl Reconnect {
     pub fn new(config: Config) -> Reconnect {
         let state = State {
@@ -45,8 +54,7 @@ impl Reconnect {
         match &state.client {
             Some(client) if !client.is_closed() => Ok(client.clone()),
             Some(_) => {
-                state.client = None;
-                state.last_error = Error::Connect("the connection was lost; reconnecting".into());
+                state.lose();
                 Err(state.last_error.clone())
             }
             None => Err(state.last_error.clone()),
@@ -61,7 +69,9 @@ impl Reconnect {
             if state.client.as_ref().is_some_and(|c| !c.is_closed()) {
                 return true;
             }
-            state.client = None;
+            if state.client.is_some() {
+                state.lose();
+            }
             if Instant::now() < state.next_attempt {
                 return false;
             }
@@ -75,7 +85,8 @@ impl Reconnect {
                 true
             }
             Err(e) => {
-                state.last_error = e;
+                // Whatever the server said: there is no connection.
+                state.last_error = Error::Connect(e.to_string());
                 state.next_attempt = Instant::now() + state.backoff;
                 state.backoff = (state.backoff * 2).min(BACKOFF_MAX);
                 false

@@ -27,6 +27,20 @@ const TCP_USER_TIMEOUT_MS: u32 = 15_000;
 /// An idle connection is asked after this long whether it still stands, and given up after three such questions.
 const TCP_KEEPALIVE_S: u32 = 15;
 
+/// Longest attempt to connect.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Longest message of a server before it has let us in.
+const MESSAGE_SIZE_MAX_BYTES: usize = 64 * 1024;
+
+/// Refuses a message that no PostgreSQL sends so early, before room is made for it.
+fn check_size(inbox: &[u8]) -> Result<(), Error> {
+    let Some(length) = inbox.get(1..5).and_then(|l| <[u8; 4]>::try_from(l).ok()) else { return Ok(()) };
+    match u32::from_be_bytes(length) as usize {
+        4..=MESSAGE_SIZE_MAX_BYTES => Ok(()),
+        _ => Err(Error::Connect("what answers there does not speak PostgreSQL's protocol".into())),
+    }
+}
+
 /// A connected transport.
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -95,7 +109,7 @@ pub(crate) struct Deadline(Instant);
 
 impl Deadline {
     fn after(timeout: Duration) -> Deadline {
-        Deadline(Instant::now() + timeout)
+        Deadline(Instant::now() + timeout.min(CONNECT_TIMEOUT_MAX))
     }
 
     fn left(self) -> Result<Duration, Error> {
@@ -128,6 +142,7 @@ pub(crate) fn connect(config: &Config) -> Result<Client, Error> {
         _ if matches!(config.host, Host::Unix(_)) => (false, None),
         SslMode::Disable => (false, None),
         SslMode::Allow => (false, Some(true)),
+        SslMode::Prefer if config.channel_binding == ChannelBinding::Require => (true, None),
         SslMode::Prefer => (true, Some(false)),
         SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (true, None),
     };
@@ -253,14 +268,16 @@ impl Greeter<'_> {
 
     fn authenticate(&mut self) -> Result<(), Error> {
         loop {
-            match self.receive()? {
-                Message::AuthenticationOk if self.config.channel_binding != ChannelBinding::Require => {
-                    return Ok(());
-                }
-                Message::AuthenticationOk => {
-                    let why = "channel_binding=require, but the server asked for no SCRAM";
-                    return Err(Error::Connect(why.into()));
-                }
+            let message = self.receive()?;
+            // Who insists on binding shows no password, hashed or not, to a server that asks for it otherwise.
+            let binds = self.config.channel_binding == ChannelBinding::Require;
+            if binds && !matches!(message, Message::AuthenticationSasl(_) | Message::NoticeResponse(_)) {
+                let why = "channel_binding=require, but the server does not ask for SCRAM";
+                return Err(Error::Connect(why.into()));
+            }
+            match message {
+                Message::NoticeResponse(_) => {}
+                Message::AuthenticationOk => return Ok(()),
                 Message::AuthenticationCleartextPassword => {
                     let password = self.password()?.to_vec();
                     self.send_password(&password)?;
@@ -345,6 +362,7 @@ impl Greeter<'_> {
 
     fn receive(&mut self) -> Result<Message, Error> {
         loop {
+            check_size(&self.inbox)?;
             if let Some(message) = Message::parse(&mut self.inbox)? {
                 return match message {
                     Message::ErrorResponse(body) => Err(Error::Sql(Box::new(SqlError::read(body.fields())))),

@@ -78,7 +78,7 @@ fn shake(socket: TcpStream, host: &str, config: &Config, deadline: Deadline) -> 
 fn client_config(config: &Config) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier {
-        roots: roots(config)?,
+        trusted: trusted(config)?,
         checks_name: config.sslmode == SslMode::VerifyFull,
         provider: provider.clone(),
     };
@@ -103,7 +103,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
 
 /// The certificates that the mode verifies against; None where it verifies nothing. `require` verifies too when a
 /// file is given, as in libpq.
-fn roots(config: &Config) -> Result<Option<RootCertStore>, Error> {
+fn trusted(config: &Config) -> Result<Option<Trusted>, Error> {
     let verifies = config.sslmode >= SslMode::VerifyCa;
     let path = match &config.sslrootcert {
         None if !verifies => return Ok(None),
@@ -118,19 +118,27 @@ fn roots(config: &Config) -> Result<Option<RootCertStore>, Error> {
         }
     };
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(read_certificates(&path)?);
+    let certificates = read_certificates(&path)?;
+    let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
     match added {
         0 => {
             Err(Error::Config(format!("{} holds no certificate to verify the server's with", path.display())))
         }
-        _ => Ok(Some(roots)),
+        _ => Ok(Some(Trusted { roots, certificates })),
     }
+}
+
+/// What `sslrootcert` holds.
+#[derive(Debug)]
+struct Trusted {
+    roots: RootCertStore,
+    certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Checks what the mode asks for: a proof of possession always, the chain with roots, the name for verify-full.
 #[derive(Debug)]
 struct Verifier {
-    roots: Option<RootCertStore>,
+    trusted: Option<Trusted>,
     checks_name: bool,
     provider: Arc<CryptoProvider>,
 }
@@ -144,10 +152,14 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(roots) = &self.roots {
+        if let Some(trusted) = &self.trusted {
             let parsed = ParsedCertificate::try_from(certificate)?;
             let algorithms = self.provider.signature_verification_algorithms.all;
-            verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
+            // A certificate that is itself in the file is trusted as it stands: the self-signed one of the manual.
+            if !trusted.certificates.contains(certificate) {
+                let roots = &trusted.roots;
+                verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
+            }
             if self.checks_name {
                 verify_server_name(&parsed, name)?;
             }
