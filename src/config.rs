@@ -296,10 +296,7 @@ impl Config {
             origins: s.parse("http.origins", |v| Ok(parse_list(v)))?,
             token: text("http.token")?,
             limits: read_limits(s)?,
-            proxies: Proxies {
-                trusted: s.parse("http.trusted_proxies", parse_networks)?,
-                speak_first: s.parse("http.proxy_protocol", parse_bool)?,
-            },
+            proxies: read_proxies(s)?,
             tls: read_tls(s)?,
             placeholders: s.parse("styles.placeholders", parse_bool)?,
             http_connections: s
@@ -424,10 +421,28 @@ fn read_limits(s: &Sources) -> Result<Limits, ConfigError> {
     Ok(limits)
 }
 
+fn read_proxies(s: &Sources) -> Result<Proxies, ConfigError> {
+    let trusted = s.parse("http.trusted_proxies", parse_networks)?;
+    let speak_first = s.parse("http.proxy_protocol", parse_bool)?;
+    s.parse("http.proxy_protocol", |_| match speak_first && trusted.is_empty() {
+        true => Err("from whom? http.trusted_proxies names nobody".to_string()),
+        false => Ok(()),
+    })?;
+    Ok(Proxies { trusted, speak_first })
+}
+
 fn read_tls(s: &Sources) -> Result<Option<TlsFiles>, ConfigError> {
     let listen =
         s.parse("tls.listen", |v| if v.is_empty() { Ok(None) } else { parse_address(v).map(Some) })?;
-    let Some(listen) = listen else { return Ok(None) };
+    let Some(listen) = listen else {
+        let unused = |v: &str| match v.is_empty() {
+            true => Ok(()),
+            false => Err("no HTTPS is served without tls.listen".to_string()),
+        };
+        s.parse("tls.certificate", unused)?;
+        s.parse("tls.key", unused)?;
+        return Ok(None);
+    };
     let needed = |v: &str| match v.is_empty() {
         true => Err("tls.listen is set, so a PEM file is needed here".to_string()),
         false => Ok(PathBuf::from(v)),

@@ -8,7 +8,7 @@ use crate::api::fetch::{list_key, FetchError, Fetched};
 use crate::api::params::{self, BadParameter, Id, Page};
 use crate::api::problem::Problem;
 use crate::api::reply::{write_record, write_stream, Source};
-use crate::api::stream::ListSource;
+use crate::api::stream::{ListSource, Unmade};
 use crate::api::Site;
 use crate::cache::{Encoding, Key, Kind, Lookup};
 use crate::limits::{LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX};
@@ -16,7 +16,9 @@ use crate::metrics::Counter;
 
 /// `GET /products?page&count`
 pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
-    match Page::read(req.query()) {
+    let read = Page::read(req.query());
+    // Cut before the offset is made of it: pages follow one another without a gap.
+    match read.map(|page| Page { count: page.count.min(LIST_COUNT_MAX), ..page }) {
         Ok(page) if page.count > LIST_CACHED_COUNT_MAX => stream_list(site, req, rsp, &page),
         Ok(page) => answer(site, req, rsp, list_key(page.offset(), page.count), ""),
         Err(BadParameter::Page) => {
@@ -31,9 +33,11 @@ pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
 /// A page too long to be kept.
 fn stream_list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, page: &Page) {
     let gzip = accepts_gzip(req.header("accept-encoding")) == Encoding::Gzip;
-    let count = page.count.min(LIST_COUNT_MAX);
     site.metrics.count(Counter::CacheBypassed);
-    match ListSource::open(site.fetcher.clone(), page.offset(), count, gzip) {
+    if req.method() == "HEAD" && site.pool.is_reachable() {
+        return write_stream(site, req, rsp, Box::new(Unmade), gzip);
+    }
+    match ListSource::open(site.fetcher.clone(), page.offset(), page.count, gzip) {
         Ok(source) => write_stream(site, req, rsp, Box::new(source), gzip),
         Err(error) => Problem::from(&error).write(site, req, rsp),
     }

@@ -148,6 +148,19 @@ impl BodySource for ListSource {
     }
 }
 
+/// The body of an answer to HEAD, for which nothing is made.
+pub struct Unmade;
+
+impl BodySource for Unmade {
+    fn size_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn next_piece(&mut self, _out: &mut Vec<u8>) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

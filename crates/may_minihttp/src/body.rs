@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use crate::limits::{Limits, BODY_SKIP_MAX_BYTES, CHUNK_LINE_SIZE_MAX_BYTES};
+use crate::limits::{Limits, BODY_SKIP_MAX_BYTES, CHUNK_LINE_SIZE_MAX_BYTES, FRAMING_SIZE_MAX_BYTES};
 use crate::parse::{parse_chunk_size, parse_trailer_line, Framing, Refusal};
 use crate::transport::Transport;
 use crate::watch::after;
@@ -26,7 +26,8 @@ pub struct BodyReader<'b> {
     awaits_continue: bool,
     /// Deadline of the first wait; what is received moves it.
     deadline_ms: Option<u64>,
-    received_bytes: u64,
+    /// Bytes of chunk lines and trailers so far.
+    framing_bytes: u64,
     refusal: Option<Refusal>,
 }
 
@@ -84,7 +85,7 @@ impl<'b> BodyReader<'b> {
             size_bytes: 0,
             awaits_continue,
             deadline_ms: None,
-            received_bytes: 0,
+            framing_bytes: 0,
             refusal: None,
         }
     }
@@ -158,10 +159,7 @@ impl<'b> BodyReader<'b> {
         self.more.truncate(len + *got.as_ref().unwrap_or(&0));
         match got? {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "the client left in the middle of a body")),
-            got => {
-                self.received_bytes += got as u64;
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
@@ -172,7 +170,7 @@ impl<'b> BodyReader<'b> {
                 return Ok(len);
             }
             let start = *self.deadline_ms.get_or_insert_with(|| after(self.limits.body_timeout));
-            let earned = self.received_bytes.saturating_mul(1000) / self.limits.body_rate_min_bytes.max(1);
+            let earned = self.size_bytes.saturating_mul(1000) / self.limits.body_rate_min_bytes.max(1);
             self.transport.wait_readable(start.saturating_add(earned))?;
         }
     }
@@ -200,10 +198,20 @@ impl<'b> BodyReader<'b> {
                 continue;
             };
             self.consume(len);
+            self.count_framing(len)?;
             if self.size_bytes.saturating_add(size) > self.limits.body_size_max_bytes {
                 return Err(io::Error::new(ErrorKind::FileTooLarge, "the body is over its limit"));
             }
             return Ok(if size == 0 { State::Trailer } else { State::Data(size) });
+        }
+    }
+
+    /// A body may not be mostly framing: that is work for us and none for the client.
+    fn count_framing(&mut self, len: usize) -> io::Result<()> {
+        self.framing_bytes += len as u64 + 2;
+        match self.framing_bytes > FRAMING_SIZE_MAX_BYTES + self.size_bytes * 8 {
+            true => Err(bad_chunk()),
+            false => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::body::{BodyReader, Rest};
 use crate::buffers::{self, Buffers};
 use crate::limits::{OUTPUT_FLUSH_BYTES, PIPELINE_TURN_MAX};
 use crate::parse::{check_partial, parse_head, Framing, Head, Refusal};
-use crate::proxy::{read_preface, Preface, HEADER_SIZE_MAX_BYTES};
+use crate::proxy::{read_preface, Preface, Proxies, HEADER_SIZE_MAX_BYTES};
 use crate::request::{clock_boottime_ns, Request};
 use crate::response::{BodySource, Frame, Payload, Response};
 use crate::server::{Count, HttpService, Shared};
@@ -18,12 +18,17 @@ use crate::transport::Transport;
 use crate::turnstile::give_way;
 use crate::watch::after;
 
+/// Nobody's word counts.
+static NO_PROXIES: Proxies = Proxies { trusted: Vec::new(), speak_first: false };
+
 pub(crate) struct Connection<S> {
     transport: Transport,
     service: S,
     shared: Arc<Shared>,
     /// The peer, or the client that a PROXY header named.
     peer: IpAddr,
+    /// A PROXY header did: what the requests say about their client counts no more.
+    is_named: bool,
     /// Of the wait that comes next: for a request's head, or for the next request.
     deadline_ms: u64,
     /// Part of a head has been received.
@@ -50,18 +55,29 @@ enum Served {
 impl<S: HttpService> Connection<S> {
     pub(crate) fn new(transport: Transport, service: S, shared: Arc<Shared>, peer: IpAddr) -> Connection<S> {
         let deadline_ms = after(shared.settings.limits.header_timeout);
-        Connection { transport, service, shared, peer, deadline_ms, in_head: false }
+        Connection { transport, service, shared, peer, is_named: false, deadline_ms, in_head: false }
     }
 
     /// Serves until either side closes.
     pub(crate) fn run(mut self, tls: Option<Arc<Tls>>) {
-        if let Err(e) = self.begin(tls).and_then(|()| self.serve()) {
-            if e.kind() == ErrorKind::TimedOut {
-                self.shared.count(Count::TimedOut);
-            }
-            log::debug!("connection of {} ended: {e}", self.peer);
+        if let Err(e) = self.begin(tls) {
+            self.note(&e);
+            return self.transport.close();
         }
-        self.transport.close();
+        match self.serve() {
+            Ok(()) => self.transport.close(),
+            Err(e) => {
+                self.note(&e);
+                self.transport.abort();
+            }
+        }
+    }
+
+    fn note(&self, why: &io::Error) {
+        if why.kind() == ErrorKind::TimedOut {
+            self.shared.count(Count::TimedOut);
+        }
+        log::debug!("connection of {} ended: {why}", self.peer);
     }
 
     /// What comes before the first request: a PROXY header from a trusted peer, the TLS handshake.
@@ -88,6 +104,7 @@ impl<S: HttpService> Connection<S> {
             };
             match read_preface(&bytes[..len]) {
                 Preface::Whole { len, client } => {
+                    self.is_named = client.is_some();
                     self.peer = client.unwrap_or(self.peer);
                     return self.transport.take(len);
                 }
@@ -126,8 +143,9 @@ impl<S: HttpService> Connection<S> {
         self.shared.count(Count::TimedOut);
         let Buffers { out, head, body, .. } = &mut working;
         refuse(Refusal::TooSlow, Response::new(head, body), out);
-        self.write_out(out)?;
-        self.transport.end(true);
+        if self.write_out(out).is_ok() {
+            self.transport.end(true);
+        }
         buffers::put(working);
         Ok(())
     }
@@ -221,7 +239,7 @@ impl<S: HttpService> Connection<S> {
             body: &mut body,
             received_at_ns: clock_boottime_ns(),
             peer: self.peer,
-            proxies: &self.shared.settings.proxies,
+            proxies: if self.is_named { &NO_PROXIES } else { &self.shared.settings.proxies },
         };
         let called = self.service.call(request, &mut response);
         let rest = body.skip_rest();
@@ -232,7 +250,7 @@ impl<S: HttpService> Connection<S> {
             return Err(e);
         }
         if let Rest::Refused(refusal) = rest {
-            self.shared.count(Count::Refused);
+            self.shared.count(if refusal == Refusal::TooSlow { Count::TimedOut } else { Count::Refused });
             response.refuse(refusal);
         }
         frame.close |= rest != Rest::Ended || self.shared.is_draining();
@@ -285,6 +303,8 @@ impl<S: HttpService> Connection<S> {
         }
         if chunked {
             out.extend_from_slice(b"0\r\n\r\n");
+            // The client need not wait for the answer to its next request to see the end of this one.
+            self.write_out(out)?;
         }
         match left {
             None | Some(0) => Ok(()),

@@ -50,7 +50,8 @@ fn make() -> *mut u8 {
     let base = unsafe {
         let base = libc::mmap(ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         assert!(base != libc::MAP_FAILED, "half a megabyte of address space can be had");
-        libc::mprotect(base, GUARD_SIZE_BYTES, libc::PROT_NONE);
+        let guarded = libc::mprotect(base, GUARD_SIZE_BYTES, libc::PROT_NONE);
+        assert!(guarded == 0, "a page of one's own can be made untouchable");
         base.cast::<u8>().add(GUARD_SIZE_BYTES)
     };
     STACK.set(base);

@@ -15,6 +15,10 @@ pub const BODY_SIZE_MAX_BYTES: u64 = 1024 * 1024;
 pub const EMPTY_LINES_MAX_BYTES: usize = 8;
 /// Longest chunk-size line, extensions included, longest trailer line, and longest trailer section.
 pub const CHUNK_LINE_SIZE_MAX_BYTES: usize = 4096;
+/// Framing of a chunked body beside eight bytes for each of its own: a chunk a byte passes, extensions without end don't.
+pub const FRAMING_SIZE_MAX_BYTES: u64 = 16 * 1024;
+/// Bytes received from one client without a wait before the others get their turn.
+pub const RECEIVE_TURN_MAX_BYTES: usize = 128 * 1024;
 /// Bytes of a body that its handler left unread and that are read and dropped to keep the connection.
 pub const BODY_SKIP_MAX_BYTES: u64 = 64 * 1024;
 

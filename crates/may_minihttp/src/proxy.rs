@@ -37,10 +37,15 @@ impl Proxies {
             |name: &'static str| headers.iter().rev().filter(move |h| h.name.eq_ignore_ascii_case(name));
         let forwarded = named("forwarded").flat_map(|h| h.value.rsplit(|b| *b == b',')).map(read_forwarded);
         let listed = named("x-forwarded-for").flat_map(|h| h.value.rsplit(|b| *b == b',')).map(read_node);
-        let has_forwarded = named("forwarded").next().is_some();
-        match has_forwarded {
-            true => self.last_untrusted(peer, forwarded),
-            false => self.last_untrusted(peer, listed),
+        let is_there = |name: &'static str| named(name).next().is_some();
+        let by_forwarded = self.last_untrusted(peer, forwarded).to_canonical();
+        let by_list = self.last_untrusted(peer, listed).to_canonical();
+        match (is_there("forwarded"), is_there("x-forwarded-for")) {
+            (true, false) => by_forwarded,
+            (false, true) => by_list,
+            (true, true) if by_forwarded == by_list => by_list,
+            // A proxy that writes one of them hands the other on as the client sent it: nobody knows which is which.
+            _ => peer,
         }
     }
 
@@ -200,10 +205,15 @@ mod tests {
         let fields = [("X-Forwarded-For", "203.0.113.7"), ("x-forwarded-for", "198.51.100.2")];
         assert_eq!(client("10.0.0.1", &fields), "198.51.100.2");
         let forwarded = r#"for=203.0.113.7;proto=https, by=x; For="[2001:db8::7]:4711";host=a"#;
+        assert_eq!(client("10.0.0.1", &[("Forwarded", forwarded)]), "2001:db8::7");
+        // Which of the two the proxy wrote is not known.
         assert_eq!(
             client("10.0.0.1", &[("Forwarded", forwarded), ("X-Forwarded-For", "1.1.1.1")]),
-            "2001:db8::7"
+            "10.0.0.1"
         );
+        let both = [("Forwarded", "for=198.51.100.2"), ("X-Forwarded-For", "198.51.100.2")];
+        assert_eq!(client("10.0.0.1", &both), "198.51.100.2");
+        assert_eq!(client("10.0.0.1", &[("X-Forwarded-For", "::ffff:198.51.100.2")]), "198.51.100.2");
         assert_eq!(client("10.0.0.1", &[("X-Forwarded-For", "198.51.100.1, unknown, 10.0.0.2")]), "10.0.0.2");
         assert_eq!(client("10.0.0.1", &[("Forwarded", "for=_hidden")]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");

@@ -291,7 +291,12 @@ impl<F: HttpServiceFactory> Acceptor<F> {
                     self.listener.wait_io();
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                Err(e) => self.make_do(&e),
+                Err(e) if is_exhaustion(&e) => self.make_do(&e),
+                // The network's errors on the connection that would have been next (accept(2)).
+                Err(e) => {
+                    log::debug!("accept: {e}");
+                    give_way();
+                }
             }
         }
     }
@@ -311,7 +316,9 @@ impl<F: HttpServiceFactory> Acceptor<F> {
         if let Ok((stream, _)) = &accepted {
             self.shared.count(Count::TurnedAway);
             let _ = stream.set_nonblocking(true);
-            say_no(stream);
+            if self.tls.is_none() {
+                say_no(stream);
+            }
         }
         let waits_for_more = matches!(&accepted, Err(e) if e.kind() == ErrorKind::WouldBlock);
         drop(accepted);
@@ -377,6 +384,11 @@ impl<F: HttpServiceFactory> Acceptor<F> {
         self.shared.turning_away.fetch_add(1, Ordering::Relaxed);
         true
     }
+}
+
+/// No descriptor, of the process or of the system, or no memory.
+fn is_exhaustion(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// The shortest answer there is, for one that can't be kept for a moment.

@@ -3,13 +3,15 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use may::io::{CoIo, WaitIo};
 
-use crate::limits::{LINGER_SIZE_MAX_BYTES, LINGER_TIMEOUT};
+use crate::limits::{LINGER_SIZE_MAX_BYTES, LINGER_TIMEOUT, RECEIVE_TURN_MAX_BYTES};
 use crate::tls::Session;
+use crate::turnstile::give_way;
 use crate::watch::{after, Watch};
 
 const EPOLLIN: usize = 0x1;
@@ -23,16 +25,40 @@ pub(crate) struct Transport {
     unread: bool,
     /// The peer has ended its side, or the socket failed: receive until the end shows.
     peer_ended: bool,
+    /// Bytes received since this connection last waited.
+    received_bytes: usize,
 }
 
 impl Transport {
     pub(crate) fn new(io: CoIo<TcpStream>, watch: Arc<Watch>) -> Transport {
-        Transport { io, tls: None, watch, unread: true, peer_ended: false }
+        Transport { io, tls: None, watch, unread: true, peer_ended: false, received_bytes: 0 }
     }
 
-    /// Leaves epoll before the descriptor's number can become another's.
-    pub(crate) fn close(self) {
+    /// Says goodbye where TLS wants that (RFC 9112, 9.8), without waiting; then leaves epoll before the descriptor's
+    /// number can become another's.
+    pub(crate) fn close(mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye();
+            let _ = tls.send(self.io.inner(), &[]);
+        }
         drop(self.io.into_inner());
+    }
+
+    /// Ends with a reset: what is not sent yet is dropped instead of being kept by the kernel for a client that takes
+    /// nothing, and a body that was cut does not look whole.
+    pub(crate) fn abort(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        let stream = self.io.into_inner();
+        // SAFETY: a live descriptor, and an option of the size that is given. A refusal leaves an ordinary close.
+        unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                (&raw const linger).cast(),
+                size_of::<libc::linger>() as libc::socklen_t,
+            )
+        };
     }
 
     /// Receives what is there; None when that is nothing, 0 at the end of the stream. `buf` must have room.
@@ -47,6 +73,11 @@ impl Transport {
             };
             match got {
                 Ok(len) => {
+                    self.received_bytes += len;
+                    if self.received_bytes > RECEIVE_TURN_MAX_BYTES {
+                        self.received_bytes = 0;
+                        give_way();
+                    }
                     self.unread = len == buf.len() || self.peer_ended || self.tls.is_some();
                     return Ok(Some(len));
                 }
@@ -71,6 +102,7 @@ impl Transport {
 
     /// Waits for whatever comes first: an edge, a wake from outside, the deadline.
     pub(crate) fn wait(&mut self, deadline_ms: u64) -> io::Result<()> {
+        self.received_bytes = 0;
         self.watch.arm(deadline_ms);
         let flags = self.io.wait_io();
         self.unread |= flags & (EPOLLIN | EPOLLERR_HUP_RDHUP) != 0;

@@ -72,6 +72,16 @@ fn both_versions_are_served_large_and_small() {
 }
 
 #[test]
+fn an_idle_connection_ends_with_close_notify() {
+    let made = make();
+    let site = Site::start_with(settings(|l| l.idle_timeout = Duration::from_millis(300)), Some(made.tls()));
+    let mut stream = made.connect(&site);
+    get(&mut stream, "/");
+    // Without it this is an error.
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+}
+
+#[test]
 fn pipelined_requests_in_one_record_are_all_answered() {
     let made = make();
     let site = Site::start_with(Settings::default(), Some(made.tls()));
