@@ -66,6 +66,9 @@ pub const DESCRIPTORS_RESERVED: usize = 256;
 /// Memory that an idle HTTP connection is counted with: twelve KiB measured, and what the kernel takes.
 pub const HTTP_CONNECTION_SIZE_BYTES: usize = 16 * 1024;
 
+/// Bytes of an answer that the kernel holds without having sent them.
+pub const SOCKET_UNSENT_MAX_BYTES: usize = 128 * 1024;
+
 /// How often a worker beats.
 pub const BEAT_PERIOD: Duration = Duration::from_millis(250);
 /// A worker whose beat is older is killed.

@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use crate::limits::SOCKET_UNSENT_MAX_BYTES;
 use nix::errno::Errno;
 use nix::sys::socket::{
     bind, getsockname, listen, setsockopt, socket, sockopt, AddressFamily, Backlog, SockFlag, SockType,
@@ -27,6 +28,7 @@ pub fn listen_shared(address: SocketAddr, count: usize, backlog: i32) -> nix::Re
         let fd = open(address, true)?;
         // Accepted sockets inherit it: no Nagle, and no system call per connection.
         setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
+        limit_unsent(&fd)?;
         listen(&fd, Backlog::new(backlog).or_else(|_| Backlog::new(128))?)?;
         listeners.push(TcpListener::from(fd));
     }
@@ -43,6 +45,23 @@ fn open(address: SocketAddr, shared: bool) -> nix::Result<OwnedFd> {
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(fd)
+}
+
+/// Has the kernel take no more than `SOCKET_UNSENT_MAX_BYTES` of an answer beyond what it can send: it would keep megabytes
+/// for a client that takes nothing. Accepted sockets inherit it.
+fn limit_unsent(fd: &OwnedFd) -> nix::Result<()> {
+    let limit = SOCKET_UNSENT_MAX_BYTES as libc::c_int;
+    // SAFETY: a live descriptor, and an option of the size that is given.
+    let set = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const limit).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(set).map(drop)
 }
 
 fn local_address(fd: &OwnedFd) -> nix::Result<SocketAddr> {
