@@ -168,8 +168,13 @@ impl Work {
             Work::Flight(flight) => flight.born_ns,
             Work::Job { born_ns, .. } => *born_ns,
         };
-        now_ns.saturating_sub(born_ns) > DATABASE_WAIT_MAX.as_nanos() as u64
+        is_late(born_ns, now_ns)
     }
+}
+
+/// Whether what was asked for at `born_ns` has waited too long.
+fn is_late(born_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_sub(born_ns) > DATABASE_WAIT_MAX.as_nanos() as u64
 }
 
 /// A lane that has nothing to do.
@@ -345,8 +350,8 @@ impl Fetcher {
 
     /// Fetches a batch, less what has waited too long already.
     fn serve(&self, batch: &[Arc<Flight>], shaper: &mut Shaper) {
-        let oldest_ns = clock::boottime_ns().saturating_sub(DATABASE_WAIT_MAX.as_nanos() as u64);
-        let (batch, late): (Vec<_>, Vec<_>) = batch.iter().partition(|f| f.born_ns >= oldest_ns);
+        let now_ns = clock::boottime_ns();
+        let (late, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|f| is_late(f.born_ns, now_ns));
         late.iter().for_each(|flight| self.land(flight, Err(FetchError::too_busy()), false));
         if !batch.is_empty() {
             self.fetch_batch(&batch, shaper);

@@ -214,6 +214,15 @@ fn a_server_that_comes_back_is_found_within_a_second() {
     keeper.join().unwrap();
 }
 
+/// `count` coroutines that run a statement over one connection.
+fn ask_at_once(client: &Client, count: usize) -> Vec<may::coroutine::JoinHandle<Result<(), Error>>> {
+    let ask = |_| {
+        let client = client.clone();
+        go!(move || client.query_text("select 1", &[]).map(|_| ()))
+    };
+    (0..count).map(ask).collect()
+}
+
 /// Hands bytes on between clients and a server until it is cut.
 struct Cable {
     port: u16,
@@ -258,12 +267,7 @@ fn a_cut_network_fails_every_waiter_in_time_and_the_connection_is_not_used_again
     let client = connect(&config).unwrap();
     client.batch_execute("select 1").unwrap();
     cable.cut.store(true, Ordering::Relaxed);
-    let waiting: Vec<_> = (0..50)
-        .map(|_| {
-            let client = client.clone();
-            go!(move || client.query_text("select 1", &[]).map(|_| ()))
-        })
-        .collect();
+    let waiting = ask_at_once(&client, 50);
     eventually("it is given up", || {
         client.tick();
         client.is_closed()
@@ -311,12 +315,7 @@ fn talk_to(words: Vec<Vec<u8>>) -> Client {
 /// Ten statements on one connection; all of them, and a later one, have an error.
 fn fails_for_all(words: Option<Vec<u8>>) -> Vec<Error> {
     let client = talk_to(words.into_iter().collect());
-    let waiting: Vec<_> = (0..10)
-        .map(|_| {
-            let client = client.clone();
-            go!(move || client.query_text("select 1", &[]).map(|_| ()))
-        })
-        .collect();
+    let waiting = ask_at_once(&client, 10);
     eventually("it is closed", || {
         client.tick();
         client.is_closed()

@@ -14,8 +14,9 @@ const GUARD_SIZE_BYTES: usize = 4096;
 const _: () = assert!(DEEP_STACK_SIZE_BYTES.is_multiple_of(4096));
 
 thread_local! {
-    /// This thread's stack; null until it is first needed, and while somebody is on it.
+    /// This thread's stack; null until it is first needed.
     static STACK: Cell<*mut u8> = const { Cell::new(ptr::null_mut()) };
+    /// Somebody is on it.
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -88,15 +88,15 @@ impl Client {
     /// over it meanwhile become part of the transaction.
     pub fn transaction(&self) -> Result<Transaction<'_>, Error> {
         self.shared.in_transaction.store(true, Ordering::Relaxed);
-        self.checked("begin")?;
+        self.settled(self.batch_execute("begin"))?;
         Ok(Transaction { client: self, open: true })
     }
 }
 
 impl Client {
-    /// Runs a word that begins or ends a transaction. Where its outcome is not known, nobody may use the connection any more.
-    fn checked(&self, word: &str) -> Result<(), Error> {
-        self.batch_execute(word).map_err(|e| match e {
+    /// Hands on how a transaction began or ended. Where that is not known, nobody may use the connection any more.
+    fn settled<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        outcome.map_err(|e| match e {
             e @ Error::Sql(_) => e,
             e => self.shared.break_off(e),
         })
@@ -129,12 +129,7 @@ impl Transaction<'_> {
     /// [`Error::Protocol`] when a statement had failed: the server rolls back then, and says so only in its tag.
     pub fn commit(mut self) -> Result<(), Error> {
         self.open = false;
-        let committed = self.client.commit().map_err(|e| match e {
-            e @ Error::Sql(_) => e,
-            e => self.client.shared.break_off(e),
-        });
-        self.client.shared.in_transaction.store(false, Ordering::Relaxed);
-        match committed? {
+        match self.client.settled(self.client.commit())? {
             true => Ok(()),
             false => {
                 Err(Error::Protocol("a statement had failed, so the transaction was rolled back".into()))
@@ -144,9 +139,7 @@ impl Transaction<'_> {
 
     pub fn rollback(mut self) -> Result<(), Error> {
         self.open = false;
-        let outcome = self.client.checked("rollback");
-        self.client.shared.in_transaction.store(false, Ordering::Relaxed);
-        outcome
+        self.client.settled(self.client.batch_execute("rollback"))
     }
 }
 
@@ -154,7 +147,7 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if self.open && !self.client.is_closed() {
             // A lost connection has rolled back already.
-            let _ = self.client.checked("rollback");
+            let _ = self.client.settled(self.client.batch_execute("rollback"));
         }
         self.client.shared.in_transaction.store(false, Ordering::Relaxed);
     }
