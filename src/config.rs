@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use may_minihttp::{Limits, Proxies};
 
-use crate::limits::{CACHE_SIZE_MIN_BYTES, DESCRIPTORS_RESERVED, HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX};
+use crate::limits::{
+    CACHE_SIZE_MIN_BYTES, CACHE_STALENESS_MIN, DESCRIPTORS_RESERVED, HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX,
+};
 use crate::machine::Machine;
 
 /// One setting: its key in the file (dotted) and its variable (`CATWALK_` + key in capitals, dots as `_`).
@@ -34,12 +36,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("database.connections", "auto", "connections of the whole box; auto: two a worker"),
     setting("database.timeout", "5s", "longest wait for one answer of the database"),
     setting("cache.size", "auto", "shared memory for the cache; auto: a quarter of the memory; 0: none"),
-    setting("cache.max_age", "10s", "a change made by others is served after at most this long"),
-    setting("cache.missing_max_age", "1s", "the same for products that do not exist"),
-    setting("cache.stale_if_error", "60s", "while no database can be reached, answers older than that by at most this long are served; 0: none"),
+    setting("cache.staleness_max", "250ms", "a change, whoever makes it, is served after at most this long; while that can't be known, answers come from the database"),
+    setting("cache.max_age", "1h", "no cached answer is served for longer, changed or not"),
+    setting("cache.missing_max_age", "60s", "the same for products that do not exist"),
+    setting("cache.stale_if_error", "60s", "while no database can be reached, answers staler than those bounds by at most this long are served; 0: none"),
     setting("http.max_age", "0s", "max-age of product answers for clients and proxies; 0: they revalidate each time"),
     setting("http.origins", "*", "CORS: * or a list of origins, separated by commas"),
     setting("http.token", "", "if set, shopper routes need Authorization: Bearer with it, or with it alone"),
+    setting("http.admin_token", "", "/admin routes need Authorization: Bearer with it; empty: there are none"),
     setting("http.connections", "auto", "open connections of the whole box, over it 503; auto: what descriptors and an eighth of the memory allow"),
     setting("http.headers_max", "100", "header fields of a request, over it 431"),
     setting("http.head_size_max", "64KiB", "size of a request's head, over it 431"),
@@ -252,12 +256,14 @@ pub struct Config {
     pub log: log::LevelFilter,
     pub database_url: String,
     pub database_timeout: Duration,
+    pub cache_staleness_max: Duration,
     pub cache_max_age: Duration,
     pub cache_missing_max_age: Duration,
     pub cache_stale_if_error: Duration,
     pub http_max_age: Duration,
     pub origins: Vec<String>,
     pub token: String,
+    pub admin_token: String,
     /// Limits of a connection; `connections_max` is what [`Config::http_connections_per_worker`] says.
     pub limits: Limits,
     pub proxies: Proxies,
@@ -289,12 +295,14 @@ impl Config {
             })?,
             database_url: text("database.url")?,
             database_timeout: s.parse("database.timeout", parse_duration)?,
+            cache_staleness_max: s.parse("cache.staleness_max", parse_staleness)?,
             cache_max_age: s.parse("cache.max_age", parse_duration)?,
             cache_missing_max_age: s.parse("cache.missing_max_age", parse_duration)?,
             cache_stale_if_error: s.parse("cache.stale_if_error", parse_duration)?,
             http_max_age: s.parse("http.max_age", parse_duration)?,
             origins: s.parse("http.origins", |v| Ok(parse_list(v)))?,
             token: text("http.token")?,
+            admin_token: text("http.admin_token")?,
             limits: read_limits(s)?,
             proxies: read_proxies(s)?,
             tls: read_tls(s)?,
@@ -358,7 +366,7 @@ impl Config {
         let mut out = String::new();
         for setting in SETTINGS {
             let (value, origin) = &self.sources.0[setting.key];
-            let secret = setting.key == "http.token" && !value.is_empty();
+            let secret = setting.key.ends_with("token") && !value.is_empty();
             let value = match setting.key {
                 "workers" if value == "auto" => format!("auto ({})", self.workers()),
                 "database.connections" if value == "auto" => {
@@ -477,6 +485,15 @@ fn parse_size_from(text: &str, min: usize) -> Result<usize, String> {
     match size >= min {
         true => Ok(size),
         false => Err(format!("the least is {min} bytes")),
+    }
+}
+
+/// The change feed looks every few milliseconds: a bound below some of its looks would be missed all the time.
+fn parse_staleness(text: &str) -> Result<Duration, String> {
+    let bound = parse_duration(text)?;
+    match bound >= CACHE_STALENESS_MIN {
+        true => Ok(bound),
+        false => Err(format!("the least is {CACHE_STALENESS_MIN:?}")),
     }
 }
 

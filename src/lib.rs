@@ -8,12 +8,14 @@ pub mod config; // settings and their origins
 pub mod db; // PostgreSQL
 pub mod dev;
 pub mod etl; // archives and made-up catalogues in
+pub mod feed; // the change table to fences and watermark
 pub mod heritage; // what crosses fork
 pub mod limits; // every bound
 pub mod machine; // what this box has
 pub mod master; // the loop that owns them
 pub mod metrics; // counters in shared memory
 pub mod os; // the only room that speaks libc
+pub mod runtime; // may in a forked process
 pub mod slots; // lives and beats of workers
 pub mod worker; // one worker // everything at once, nothing to set up
 

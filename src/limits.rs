@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+/// Change feeds: one a box.
+pub const FEEDS: usize = 1;
 /// Workers at most; beyond it more cores no longer help one PostgreSQL.
 pub const WORKERS_MAX: usize = 128;
-/// Slots for `workers`: each may have a draining predecessor, and two are spare for an upgrade.
+/// Slots for `workers` and the feed: each may have a draining predecessor, and two are spare for an upgrade.
 pub const fn slots_for(workers: usize) -> usize {
-    2 * workers + 2
+    2 * (workers + FEEDS) + 2
 }
 /// Slots at most.
 pub const SLOTS_MAX: usize = slots_for(WORKERS_MAX);
@@ -39,6 +41,8 @@ pub const RECORD_SIZE_MAX_BYTES: usize = 64 * 1024;
 pub const RECORD_HEADER_SIZE_BYTES: usize = 64;
 /// Smallest arena that holds a cache at all: two segments a worker and room to recycle.
 pub const CACHE_SIZE_MIN_BYTES: usize = 4 * 1024 * 1024;
+/// Least bound of staleness that can be asked for.
+pub const CACHE_STALENESS_MIN: Duration = Duration::from_millis(50);
 /// Cache of `dev` unless asked otherwise, and of tests.
 pub const DEV_CACHE_SIZE_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Bodies below this size are not compressed: the saving is smaller than a packet.
@@ -60,6 +64,29 @@ pub const LANE_STACK_SIZE_BYTES: usize = 256 * 1024;
 pub const COROUTINE_STACK_SIZE_BYTES: usize = 64 * 1024;
 /// Longest wait for a database connection before 503.
 pub const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Pauses of the change feed between two looks: while changes come in, while requests do, and else. The longest, one look and
+/// some scheduling must fit into the 25 ms after which nearly every change is to be seen.
+pub const FEED_PAUSE_CHANGES: Duration = Duration::from_millis(5);
+pub const FEED_PAUSE_REQUESTS: Duration = Duration::from_millis(10);
+pub const FEED_PAUSE_IDLE: Duration = Duration::from_millis(16);
+/// Changes count as coming in for so long after the last one.
+pub const FEED_CHANGES_LINGER: Duration = Duration::from_secs(1);
+/// Pause before a database that was lost is tried again, or one that can't be followed is looked at again.
+pub const FEED_PAUSE_LOST: Duration = Duration::from_millis(50);
+/// Longest wait for one look; then the connection counts as lost.
+pub const FEED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Changes of one look that are followed one by one; with more, everything is voided.
+pub const FEED_CHANGES_MAX: usize = 131_072;
+/// How often the change table's partitions are looked after.
+pub const FEED_ROTATE_PERIOD: Duration = Duration::from_secs(600);
+
+/// Of the hits, one in so many is read again and compared.
+pub const AUDIT_ONE_IN: u64 = 10_000;
+/// Hits that wait for their audit at most; more are passed over.
+pub const AUDIT_WAITING_MAX: usize = 64;
+/// Longest wait for the watermark to pass an audit that found a difference.
+pub const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Descriptors of a worker kept for everything that is no HTTP connection: listeners, database, shared memory.
 pub const DESCRIPTORS_RESERVED: usize = 256;
@@ -93,4 +120,6 @@ const _: () =
     assert!(RECORD_HEADER_SIZE_BYTES.is_multiple_of(8) && SEGMENT_SIZE_SMALL_BYTES.is_multiple_of(4096));
 const _: () = assert!(SEGMENT_SIZE_LARGE_BYTES / 8 < u32::MAX as usize);
 const _: () = assert!(LIST_CACHED_COUNT_MAX <= LIST_COUNT_MAX);
+const _: () =
+    assert!(FEED_PAUSE_IDLE.as_millis() < 20 && FEED_TIMEOUT.as_millis() < BEAT_STUCK_AFTER.as_millis());
 const _: () = assert!(BEAT_PERIOD.as_millis() * 10 < BEAT_STUCK_AFTER.as_millis());

@@ -16,6 +16,8 @@ pub enum Phase {
     Starting,
     Serving,
     Draining,
+    /// The change feed's.
+    Following,
 }
 
 impl Phase {
@@ -24,6 +26,7 @@ impl Phase {
             1 => Phase::Starting,
             2 => Phase::Serving,
             3 => Phase::Draining,
+            4 => Phase::Following,
             _ => Phase::Empty,
         }
     }
@@ -110,6 +113,11 @@ impl Slots {
     pub fn serving(&self, limit_ns: u64) -> usize {
         let alive = |&s: &usize| self.phase(s) == Phase::Serving && self.beat_age_ns(s) < limit_ns;
         (0..self.count()).filter(alive).count()
+    }
+
+    /// Whether a change feed follows the database.
+    pub fn is_followed(&self) -> bool {
+        (0..self.count()).any(|slot| self.phase(slot) == Phase::Following)
     }
 
     pub fn set_crash_loops(&self, slots: usize) {

@@ -1,6 +1,7 @@
 /* products_list */
-select v.version, p.id, p.name, p.slogan, p.description, p.category, p.default_price, p.created_at, p.updated_at
+select v.version, s.position, p.id, p.name, p.slogan, p.description, p.category, p.default_price, p.created_at, p.updated_at
 from product_rank_version v
+cross join (select catwalk_snapshot_position() as position offset 0) s
 left join lateral (
     select * from products where id >= $1 order by id limit $2
 ) p on true

@@ -3,7 +3,7 @@
 //! Runs in: worker.
 //!
 //! ```text
-//! connection ── fetch(key, token) ──► flight (one a key and token) ──► queue ──► lane: one statement a batch
+//! connection ── fetch(key) ──► flight (one a key and token) ──► queue ──► lane: one statement a batch
 //!      ▲                                                                            │ shape, gzip, archive
 //!      └───────────────── outcome, for all who joined ◄── publish to the cache ◄────┘
 //! ```
@@ -11,17 +11,18 @@
 //! next lane takes them together.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use may::coroutine;
 use may::sync::Blocker;
-use may_postgres::{Client, Error};
+use may_postgres::Error;
 use parking_lot::Mutex;
 
 use crate::api::shape::{Shaped, Shaper};
-use crate::cache::{Cache, Filled, Key, Kind, Record, Token};
+use crate::cache::{Cache, Filled, Key, Kind, Reading, Record, Token};
 use crate::catalogue::{Product, View};
+use crate::db::products::Read;
 use crate::db::ranks::RankMap;
 use crate::db::{products, Pool};
 use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES, LANE_STACK_SIZE_BYTES, LIST_COUNT_MAX};
@@ -58,9 +59,28 @@ pub enum FetchError {
     Unavailable(String),
     #[error("{0}")]
     Failed(String),
+    /// A write that may have been committed, or may yet be.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 impl FetchError {
+    /// Of a write: a connection lost under it leaves open whether it was committed.
+    pub fn from_write(error: &Error) -> FetchError {
+        let is_known = match error {
+            Error::Connect(_) | Error::Config(_) => true,
+            Error::Sql(_) => !error.is_connection(),
+            _ => false,
+        };
+        if is_known {
+            return FetchError::from(error);
+        }
+        log_failure(error);
+        FetchError::Unknown(
+            "the database was lost before it said whether the change is made: read it again".into(),
+        )
+    }
+
     /// Nothing could be done for it in time.
     pub fn too_busy() -> FetchError {
         FetchError::Unavailable("the database is too busy at the moment".into())
@@ -113,6 +133,8 @@ struct Flight {
     token: Token,
     /// CLOCK_BOOTTIME before the SELECT.
     born_ns: u64,
+    /// Set before the SELECT is sent: who finds it unset asked before the database was read.
+    sent: AtomicBool,
     landing: Mutex<Landing>,
 }
 
@@ -143,6 +165,16 @@ impl Flight {
         landing.outcome = Some((outcome, stored));
         landing.waiting.drain(..).for_each(|waiter| waiter.unpark());
     }
+}
+
+/// How a request came to its flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Boarded {
+    First,
+    /// Joined before the SELECT was sent.
+    Waiting,
+    /// Joined afterwards.
+    Underway,
 }
 
 /// Work that is no flight; called without a lane when it has waited for one too long.
@@ -239,27 +271,45 @@ impl Fetcher {
         fetcher
     }
 
-    /// Fetches `key`, or joins a fetch of it that was started under the same token: one started under an older
-    /// token may have read before a write that this reader must see.
-    pub fn fetch(&self, key: Key, token: Token) -> Fetched {
-        let (flight, joined) = self.board(key, token);
-        if joined {
+    /// Fetches `key` for a request received at `asked_ns`, or joins a fetch of it that may answer it: never one under an
+    /// older token, which may have read before a write that this reader must see.
+    ///
+    /// Who joins after the SELECT was sent takes the answer only if it was published: then nothing later has been seen
+    /// by anybody, and no client is answered with less than it had before.
+    pub fn fetch(&self, key: Key, asked_ns: u64) -> Fetched {
+        let (flight, boarded) = self.board(key, asked_ns, true);
+        if boarded != Boarded::First {
             self.metrics.count(Counter::CacheJoined);
         }
         let (outcome, stored) = flight.wait();
-        Fetched { outcome, joined, stored }
+        if boarded == Boarded::Underway && outcome.is_ok() && !stored {
+            let (flight, _) = self.board(key, asked_ns, false);
+            let (outcome, stored) = flight.wait();
+            return Fetched { outcome, joined: true, stored };
+        }
+        Fetched { outcome, joined: boarded != Boarded::First, stored }
     }
 
-    fn board(&self, key: Key, token: Token) -> (Arc<Flight>, bool) {
+    fn board(&self, key: Key, asked_ns: u64, may_be_underway: bool) -> (Arc<Flight>, Boarded) {
+        // The watermark before the token, as in a lookup: it says which changes the token has seen.
+        let trusted = self.cache.is_trusted(asked_ns, 0);
+        let token = self.cache.token(key);
         let mut state = self.state.lock();
         if let Some(flight) = state.flights.get(&key).filter(|f| f.token == token) {
-            return (flight.clone(), true);
+            if !flight.sent.load(Ordering::SeqCst) {
+                return (flight.clone(), Boarded::Waiting);
+            }
+            let recent = trusted || self.cache.is_recent(flight.born_ns, asked_ns);
+            if may_be_underway && recent && self.cache.is_on() {
+                return (flight.clone(), Boarded::Underway);
+            }
         }
         let born_ns = clock::boottime_ns();
-        let flight = Arc::new(Flight { key, token, born_ns, landing: Mutex::default() });
+        let flight =
+            Arc::new(Flight { key, token, born_ns, sent: AtomicBool::new(false), landing: Mutex::default() });
         state.flights.insert(key, flight.clone());
         state.push(Work::Flight(flight.clone()));
-        (flight, false)
+        (flight, Boarded::First)
     }
 
     /// Has a lane do `work`, and waits: for what goes deep or asks the database and is no record. None when no lane was
@@ -275,13 +325,26 @@ impl Fetcher {
             *filled.made.lock() = Some(made);
             filled.waiter.unpark();
         };
-        self.state.lock().push(Work::Job { job: Box::new(job), born_ns: clock::boottime_ns() });
+        self.push_job(Box::new(job));
         loop {
             if let Some(made) = tray.made.lock().take() {
                 return made;
             }
             let _ = tray.waiter.park(None);
         }
+    }
+
+    /// Has a lane do `work` some time; nobody waits for it.
+    pub fn run_behind(&self, work: impl FnOnce(&Fetcher, &mut Shaper) + Send + 'static) {
+        self.push_job(Box::new(|lane: Option<(&Fetcher, &mut Shaper)>| {
+            if let Some((fetcher, shaper)) = lane {
+                work(fetcher, shaper);
+            }
+        }));
+    }
+
+    fn push_job(&self, job: Job) {
+        self.state.lock().push(Work::Job { job, born_ns: clock::boottime_ns() });
     }
 
     /// Gives up what has waited for a lane too long. A few times a second.
@@ -360,60 +423,54 @@ impl Fetcher {
 
     fn fetch_batch(&self, batch: &[&Arc<Flight>], shaper: &mut Shaper) {
         let ids: Vec<i64> = batch.iter().map(|f| f.key.id).collect();
-        self.pool.count_statement(ids.len());
-        match self.pool.read(|client| self.read_views(client, batch[0].key.kind, &ids)) {
-            Ok(mut views) => {
+        batch.iter().for_each(|flight| flight.sent.store(true, Ordering::SeqCst));
+        match self.views(batch[0].key.kind, &ids) {
+            Ok(Read { found: mut views, position }) => {
                 for flight in batch {
                     let view = views.remove(&flight.key.id).unwrap_or(View::Missing);
-                    self.finish(flight, view, shaper);
+                    self.finish(flight, view, position, shaper);
                 }
             }
             Err(error) => {
-                let error = FetchError::from(&error);
                 batch.iter().for_each(|flight| self.land(flight, Err(error.clone()), false));
             }
         }
     }
 
-    fn read_views(&self, client: &Client, kind: Kind, ids: &[i64]) -> Result<HashMap<i64, View>, Error> {
-        Ok(match kind {
-            Kind::Product => {
-                let found = products::fetch(client, ids)?;
-                found
-                    .into_iter()
-                    .map(|(id, (product, features))| (id, View::Product(product, features)))
-                    .collect()
-            }
-            Kind::Styles => {
-                let found = products::fetch_styles(client, ids)?;
-                found.into_iter().map(|(id, styles)| (id, View::Styles(styles))).collect()
-            }
-            Kind::Related => {
-                let found = products::fetch_related(client, ids)?;
-                found.into_iter().map(|(id, related)| (id, View::Related(related))).collect()
-            }
+    /// What the database has for keys of one kind; of lists, for one.
+    pub fn views(&self, kind: Kind, ids: &[i64]) -> Result<Read<HashMap<i64, View>>, FetchError> {
+        self.pool.count_statement(ids.len());
+        let history = self.cache.token(Key::new(kind, 0)).epoch;
+        let read = self.pool.read(|client| match kind {
+            Kind::Product => Ok(as_views(products::fetch(client, ids)?, |(p, f)| View::Product(p, f))),
+            Kind::Styles => Ok(as_views(products::fetch_styles(client, ids)?, View::Styles)),
+            Kind::Related => Ok(as_views(products::fetch_related(client, ids)?, View::Related)),
             Kind::List => {
                 let (offset, count) = list_of(Key::new(kind, ids[0]));
-                HashMap::from([(ids[0], View::List(self.ranks.list(client, offset, count)?))])
+                let Read { found, position } = self.ranks.list(client, history, offset, count)?;
+                Ok(Read { found: HashMap::from([(ids[0], View::List(found))]), position })
             }
-        })
+        });
+        read.map_err(|e| FetchError::from(&e))
     }
 
     /// A piece of a list that is too long to be kept: at most `count` products, from the one with `offset` products
     /// before it or from an id on.
     pub fn list_piece(&self, start: ListStart, count: i64) -> Result<Vec<Product>, FetchError> {
         self.pool.count_statement(1);
+        let history = self.cache.token(list_key(0, 0)).epoch;
         let read = self.pool.read(|client| match start {
-            ListStart::Offset(offset) => self.ranks.list(client, offset, count),
+            ListStart::Offset(offset) => Ok(self.ranks.list(client, history, offset, count)?.found),
             ListStart::Id(id) => products::list_from(client, id, count),
         });
         read.map_err(|e| FetchError::from(&e))
     }
 
     /// Shapes, archives, publishes, hands out.
-    fn finish(&self, flight: &Flight, view: View, shaper: &mut Shaper) {
+    fn finish(&self, flight: &Flight, view: View, position: u64, shaper: &mut Shaper) {
         let Shaped { status, entry } = shaper.shape(flight.key, view);
-        match Record::make(flight.key, flight.token, flight.born_ns, status, &entry) {
+        let reading = Reading { born_ns: flight.born_ns, position };
+        match Record::make(flight.key, flight.token, reading, status, &entry) {
             Ok(record) => {
                 let stored = self.cache.fill(&record) == Filled::Published;
                 self.land(flight, Ok(Arc::new(record)), stored);
@@ -434,6 +491,11 @@ impl Fetcher {
         }
         flight.land(outcome, stored);
     }
+}
+
+fn as_views<T>(read: Read<HashMap<i64, T>>, view: impl Fn(T) -> View) -> Read<HashMap<i64, View>> {
+    let found = read.found.into_iter().map(|(id, found)| (id, view(found)));
+    Read { found: found.collect(), position: read.position }
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use may_minihttp::Response;
 use serde::Serialize;
 
 use crate::api::Site;
+use crate::cache::watermark::{self, Reason, State};
 use crate::limits::BEAT_STUCK_AFTER;
 use crate::metrics::render::{render, Gauge};
+use crate::os::clock;
 
 /// `GET /healthz`: this process schedules and answers.
 pub fn alive(rsp: &mut Response<'_>) {
@@ -18,6 +20,7 @@ struct Readiness {
     ready: bool,
     database: Check,
     cache: Check,
+    feed: Check,
     workers: Check,
 }
 
@@ -30,12 +33,14 @@ struct Check {
 /// `GET /readyz`: whether this box should get traffic, with the reasons.
 pub fn ready(site: &Site, rsp: &mut Response<'_>) {
     let (database, cache, workers) = (check_database(site), check_cache(site), check_workers(site));
+    // A feed that is behind makes answers slower, not wrong: no reason to take the box out.
+    let feed = check_feed(site);
     let ready = database.ok && cache.ok && workers.ok;
     if !ready {
         rsp.status_code(503, "Service Unavailable").header("Retry-After: 1");
     }
     rsp.header("Content-Type: application/json; charset=utf-8").header("Cache-Control: no-store");
-    let body = Readiness { ready, database, cache, workers };
+    let body = Readiness { ready, database, cache, feed, workers };
     rsp.body_vec(serde_json::to_vec(&body).expect("plain fields serialise"));
 }
 
@@ -59,6 +64,26 @@ fn check_cache(site: &Site) -> Check {
     }
 }
 
+fn check_feed(site: &Site) -> Check {
+    if !site.cache.is_on() {
+        return Check { ok: true, detail: "off, as the cache is".into() };
+    }
+    let (arena, now_ns) = (site.cache.arena(), clock::boottime_ns());
+    let seconds_since = |then_ns: u64| now_ns.saturating_sub(then_ns) as f64 / 1e9;
+    let state = watermark::state(arena);
+    let mut detail = match watermark::watermark_ns(arena) {
+        0 => format!("{state}"),
+        applied_ns => {
+            format!("{state}; every change until {:.3} s ago is applied", seconds_since(applied_ns))
+        }
+    };
+    let (reason, voided_ns) = watermark::last_void(arena);
+    if !matches!(reason, Reason::Nothing | Reason::NoCursor) {
+        detail += &format!("; everything was voided {:.0} s ago: {reason}", seconds_since(voided_ns));
+    }
+    Check { ok: state == State::Following && site.cache.is_trusted(now_ns, 0), detail }
+}
+
 fn check_workers(site: &Site) -> Check {
     let limit_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
     let (serving, wanted) = (site.slots.serving(limit_ns), site.slots.workers());
@@ -75,7 +100,13 @@ fn check_workers(site: &Site) -> Check {
 pub fn metrics(site: &Site, rsp: &mut Response<'_>) {
     let layout = site.cache.arena().layout();
     let limit_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
+    let watermark_ns = watermark::watermark_ns(site.cache.arena());
     let gauges = [
+        Gauge {
+            name: "catwalk_feed_watermark_age_seconds",
+            help: "Age of the time up to which every change is applied; over cache.staleness_max answers come from the database.",
+            value: clock::boottime_ns().saturating_sub(watermark_ns) as f64 / 1e9,
+        },
         Gauge {
             name: "catwalk_cache_size_bytes",
             help: "Room for records.",

@@ -1,6 +1,8 @@
 //! HTTP joined with cache and database: one file a noun, `route` is the index.
 //! Runs in: worker.
 
+pub mod admin;
+pub mod audit;
 pub mod conditional;
 pub mod fetch;
 pub mod health;
@@ -23,6 +25,7 @@ use crate::cache::Cache;
 use crate::db::Pool;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::slots::Slots;
+use audit::Audit;
 use fetch::Fetcher;
 use reply::Policy;
 
@@ -34,6 +37,7 @@ pub struct Site {
     pub slots: Slots,
     pub metrics: SlotMetrics,
     pub policy: Policy,
+    pub audit: Arc<Audit>,
     /// Set once the database's schema and identity have been checked; the reason while it has not.
     pub database_state: parking_lot::Mutex<Result<(), String>>,
     request_ids: RequestIds,
@@ -51,7 +55,8 @@ impl Site {
     ) -> Site {
         let database_state = parking_lot::Mutex::new(Err("not checked yet".to_string()));
         let request_ids = RequestIds { base: id_seed, next: AtomicU64::new(0) };
-        Site { cache, fetcher, pool, slots, metrics, policy, database_state, request_ids }
+        let audit = Audit::new(cache.clone(), metrics.clone());
+        Site { cache, fetcher, pool, slots, metrics, policy, audit, database_state, request_ids }
     }
 }
 
@@ -89,11 +94,11 @@ impl HttpServiceFactory for Factory {
 }
 
 impl HttpService for Service {
-    fn call(&mut self, req: Request<'_, '_>, rsp: &mut Response<'_>) -> io::Result<()> {
+    fn call(&mut self, mut req: Request<'_, '_>, rsp: &mut Response<'_>) -> io::Result<()> {
         let site = &*self.0;
         site.metrics.count(Counter::Requests);
         reply::write_request_id(&req, rsp, || site.request_ids.next());
-        route::answer(site, &req, rsp);
+        route::answer(site, &mut req, rsp);
         if log::log_enabled!(log::Level::Debug) {
             log::debug!("{} {} {} {}", req.client(), req.method(), req.path(), rsp.status());
         }

@@ -35,6 +35,10 @@ impl Problem {
         Problem::new(400, "Bad Request", code, detail)
     }
 
+    pub fn unprocessable(detail: impl Into<String>) -> Problem {
+        Problem::new(422, "Unprocessable Content", "bad-value", detail)
+    }
+
     pub fn unauthorized() -> Problem {
         Problem::new(
             401,
@@ -87,6 +91,10 @@ impl From<&FetchError> for Problem {
             FetchError::Unavailable(why) => Problem {
                 retry_after_s: Some(1),
                 ..Problem::new(503, "Service Unavailable", "database-unavailable", why.clone())
+            },
+            FetchError::Unknown(why) => Problem {
+                retry_after_s: Some(1),
+                ..Problem::new(503, "Service Unavailable", "outcome-unknown", why.clone())
             },
             FetchError::Failed(why) => Problem::new(500, "Internal Server Error", "internal", why.clone()),
         }

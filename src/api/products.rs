@@ -10,7 +10,7 @@ use crate::api::problem::Problem;
 use crate::api::reply::{write_record, write_stream, Source};
 use crate::api::stream::{ListSource, Unmade};
 use crate::api::Site;
-use crate::cache::{Encoding, Key, Kind, Lookup};
+use crate::cache::{Encoding, Hit, Key, Kind, Lookup};
 use crate::limits::{LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX};
 use crate::metrics::Counter;
 
@@ -53,36 +53,47 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, kind: Ki
 }
 
 fn answer(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key, id: &str) {
-    let token = match site.cache.get(key, req.received_at_ns()) {
-        Lookup::Miss(token) => token,
-        Lookup::Hit(hit) if hit.header.status == 404 => {
-            site.metrics.count(Counter::CacheHits);
-            rsp.header("Cache-Status: catwalk; hit");
-            return Problem::no_product(id).write(site, req, rsp);
+    match site.cache.get(key, req.received_at_ns()) {
+        Lookup::Hit(hit) if write_hit(site, req, rsp, &hit, id) => {
+            let hits = site.metrics.count(Counter::CacheHits);
+            site.audit.sample(hits, &hit.header);
         }
-        Lookup::Hit(hit) => {
-            if write_record(site, req, rsp, &Source::Shared(&site.cache, &hit), "hit") {
-                site.metrics.count(Counter::CacheHits);
-                return;
-            }
-            // Recycled between the look and the copy: fetched like a miss.
-            site.cache.token(key)
+        Lookup::Untrusted => {
+            site.metrics.count(Counter::CacheUntrusted);
+            miss(site, req, rsp, key, id, Some("fwd=bypass; detail=feed-behind"));
         }
-    };
-    site.metrics.count(if site.cache.is_on() { Counter::CacheMisses } else { Counter::CacheBypassed });
-    miss(site, req, rsp, key, token, id);
+        // Recycled between the look and the copy: fetched like a miss.
+        Lookup::Miss | Lookup::Hit(_) if site.cache.is_on() => {
+            site.metrics.count(Counter::CacheMisses);
+            miss(site, req, rsp, key, id, None);
+        }
+        Lookup::Miss | Lookup::Hit(_) => {
+            site.metrics.count(Counter::CacheBypassed);
+            miss(site, req, rsp, key, id, Some("fwd=bypass"));
+        }
+    }
 }
 
+fn write_hit(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, hit: &Hit, id: &str) -> bool {
+    if hit.header.status == 404 {
+        rsp.header("Cache-Status: catwalk; hit");
+        Problem::no_product(id).write(site, req, rsp);
+        return true;
+    }
+    write_record(site, req, rsp, &Source::Shared(&site.cache, hit), "hit")
+}
+
+/// Answers from the database. `bypass`: the Cache-Status where the cache was not to answer anyway.
 fn miss(
     site: &Site,
     req: &Request<'_, '_>,
     rsp: &mut Response<'_>,
     key: Key,
-    token: crate::cache::Token,
     id: &str,
+    bypass: Option<&'static str>,
 ) {
-    let fetched = site.fetcher.fetch(key, token);
-    let status = if site.cache.is_on() { fetched.cache_status() } else { "fwd=bypass" };
+    let fetched = site.fetcher.fetch(key, req.received_at_ns());
+    let status = bypass.unwrap_or(fetched.cache_status());
     match fetched {
         Fetched { outcome: Ok(record), .. } if record.header().status == 404 => {
             rsp.header(&format!("Cache-Status: catwalk; {status}"));
@@ -99,13 +110,13 @@ fn miss(
     }
 }
 
-/// Answers with a value past its age, while no database can be reached (RFC 5861, 4). False when there is none.
+/// Answers with a value past its age or not known to be fresh, while no database can be reached (RFC 5861, 4). False when there is none.
 fn write_stale(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key) -> bool {
     if site.pool.is_reachable() {
         return false;
     }
     let Some(hit) = site.cache.get_stale(key, req.received_at_ns()) else { return false };
-    let age_s = req.received_at_ns().saturating_sub(hit.header.born_ns) / 1_000_000_000;
+    let age_s = req.received_at_ns().saturating_sub(hit.header.reading.born_ns) / 1_000_000_000;
     let written = if hit.header.status == 404 {
         rsp.header("Cache-Status: catwalk; hit; detail=stale-if-error");
         Problem::no_product(&key.id.to_string()).write(site, req, rsp);

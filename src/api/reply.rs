@@ -14,6 +14,7 @@ pub struct Policy {
     json_lines: Vec<u8>,
     origins: Vec<String>,
     token: String,
+    admin_token: String,
     pub public_url: String,
 }
 
@@ -35,21 +36,24 @@ impl Policy {
             json_lines: lines.into_bytes(),
             origins: if open { Vec::new() } else { config.origins.clone() },
             token: config.token.clone(),
+            admin_token: config.admin_token.clone(),
             public_url: config.public_url.clone(),
         }
     }
 
     /// Whether a request may use the shopper routes.
     pub fn admits(&self, req: &Request<'_, '_>) -> bool {
-        if self.token.is_empty() {
-            return true;
-        }
-        let sent = req.header("authorization").unwrap_or(b"").trim_ascii();
-        let sent = match sent.split_first_chunk::<7>() {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
-            _ => sent,
-        };
-        is_equal(sent, self.token.as_bytes())
+        self.token.is_empty() || carries(req, &self.token)
+    }
+
+    /// Whether there are routes for administration.
+    pub fn has_admin(&self) -> bool {
+        !self.admin_token.is_empty()
+    }
+
+    /// Whether a request may use them.
+    pub fn admits_admin(&self, req: &Request<'_, '_>) -> bool {
+        self.has_admin() && carries(req, &self.admin_token)
     }
 
     /// The request's origin, if it is on the list.
@@ -57,6 +61,16 @@ impl Policy {
         let origin = std::str::from_utf8(req.header("origin")?).ok()?;
         self.origins.iter().any(|o| o == origin).then_some(origin)
     }
+}
+
+/// Whether a request's Authorization is `token`, as a bearer's or alone.
+fn carries(req: &Request<'_, '_>, token: &str) -> bool {
+    let sent = req.header("authorization").unwrap_or(b"").trim_ascii();
+    let sent = match sent.split_first_chunk::<7>() {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
+        _ => sent,
+    };
+    is_equal(sent, token.as_bytes())
 }
 
 /// Takes the same time wherever the difference lies.
@@ -100,7 +114,7 @@ fn write_listed_origin(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_
 pub fn write_options(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, allow: &str) {
     rsp.status_code(204, "No Content").header(&format!("Allow: {allow}"));
     write_cors(site, req, rsp);
-    rsp.header("Access-Control-Allow-Methods: GET, HEAD, POST, PUT, DELETE, OPTIONS")
+    rsp.header("Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
         .header("Access-Control-Allow-Headers: Authorization, Content-Type, If-None-Match, X-Request-Id")
         .header("Access-Control-Max-Age: 86400");
 }

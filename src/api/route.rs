@@ -4,7 +4,7 @@
 use may_minihttp::{Request, Response};
 
 use crate::api::problem::Problem;
-use crate::api::{health, pictures, products, reply, Site};
+use crate::api::{admin, health, pictures, products, reply, Site};
 use crate::cache::Kind;
 
 /// Where a path leads.
@@ -14,6 +14,7 @@ pub enum Route<'p> {
     Product(&'p str),
     Styles(&'p str),
     Related(&'p str),
+    AdminProduct(&'p str),
     Picture(&'p str),
     Healthz,
     Readyz,
@@ -21,8 +22,13 @@ pub enum Route<'p> {
     Nowhere,
 }
 
-/// Methods of every route so far.
-const ALLOW: &str = "GET, HEAD, OPTIONS";
+/// Methods of a route.
+fn methods(route: Route<'_>) -> &'static str {
+    match route {
+        Route::AdminProduct(_) => "PATCH, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
+    }
+}
 
 /// Finds the route of a path, with or without its base (`/api`, `/api/fec2/{campus}`) and trailing slash.
 pub fn find(path: &str) -> Route<'_> {
@@ -34,6 +40,9 @@ pub fn find(path: &str) -> Route<'_> {
             None => Route::Nowhere,
             Some(rest) => find_product(rest),
         };
+    }
+    if let Some(id) = path.strip_prefix("/admin/products/").filter(|id| !id.contains('/')) {
+        return Route::AdminProduct(id);
     }
     match path {
         "/healthz" => Route::Healthz,
@@ -68,24 +77,31 @@ fn strip_base(path: &str) -> &str {
 }
 
 /// Answers one request.
-pub fn answer(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+pub fn answer(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) {
     let path = req.path();
     dispatch(site, req, rsp, find(&path), &path);
 }
 
-fn dispatch(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>, path: &str) {
+fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>, path: &str) {
+    let is_admin = matches!(route, Route::AdminProduct(_));
+    // Without a token in the configuration there are no such routes.
+    let route = if is_admin && !site.policy.has_admin() { Route::Nowhere } else { route };
+    let allow = methods(route);
     match req.method() {
-        "GET" | "HEAD" => {}
+        "GET" | "HEAD" if !is_admin => {}
+        "PATCH" if is_admin && route != Route::Nowhere => {}
         "OPTIONS" if route != Route::Nowhere || path == "*" => {
-            return reply::write_options(site, req, rsp, ALLOW)
+            return reply::write_options(site, req, rsp, allow)
         }
         _ if route == Route::Nowhere => return Problem::no_route().write(site, req, rsp),
         _ => {
-            rsp.header(&format!("Allow: {ALLOW}"));
-            return Problem::method_not_allowed(ALLOW).write(site, req, rsp);
+            rsp.header(&format!("Allow: {allow}"));
+            return Problem::method_not_allowed(allow).write(site, req, rsp);
         }
     }
-    if !is_open(route) && !site.policy.admits(req) {
+    let admitted =
+        if is_admin { site.policy.admits_admin(req) } else { is_open(route) || site.policy.admits(req) };
+    if !admitted {
         rsp.header("WWW-Authenticate: Bearer");
         return Problem::unauthorized().write(site, req, rsp);
     }
@@ -94,6 +110,7 @@ fn dispatch(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, route: R
         Route::Product(id) => products::show(site, req, rsp, Kind::Product, id),
         Route::Styles(id) => products::show(site, req, rsp, Kind::Styles, id),
         Route::Related(id) => products::show(site, req, rsp, Kind::Related, id),
+        Route::AdminProduct(id) => admin::change_product(site, req, rsp, id),
         Route::Picture(name) => pictures::show(site, req, rsp, name),
         Route::Healthz => health::alive(rsp),
         Route::Readyz => health::ready(site, rsp),

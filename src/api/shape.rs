@@ -9,7 +9,7 @@ use libdeflater::{CompressionLvl, Compressor};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::cache::record::Entry;
+use crate::cache::record::{etag_of, Entry};
 use crate::cache::Key;
 use crate::catalogue::{Feature, Photo, Product, Sku, Style, View};
 use crate::config::Config;
@@ -69,6 +69,16 @@ impl Shaper {
         let kept = json.len() < crate::limits::RECORD_SIZE_MAX_BYTES;
         let view = if kept { view } else { View::List(Vec::new()) };
         Shaped { status, entry: Entry { view, json, gzip } }
+    }
+
+    /// The ETag that a record of `view` has.
+    pub fn etag(&self, key: Key, view: &View) -> u64 {
+        etag_of(&self.json(key, view))
+    }
+
+    /// A product as it stands in a list.
+    pub fn list_item(&self, product: &Product) -> Vec<u8> {
+        self.list_items(std::slice::from_ref(product))
     }
 
     /// Products as they stand in a list, separated by commas, without the list's brackets.

@@ -94,12 +94,10 @@ impl Arena {
         }
     }
 
-    /// Binds the arena to the database its records come from; returns what it was bound to before.
-    pub fn bind(&self, identity: DatabaseIdentity) -> DatabaseIdentity {
-        let before = self.database();
+    /// Binds the arena to the database its records come from. Those of another one have been voided before.
+    pub fn bind(&self, identity: DatabaseIdentity) {
         self.word(header::TIMELINE).store(identity.timeline, Ordering::Relaxed);
         self.word(header::SYSTEM_IDENTIFIER).store(identity.system_identifier, Ordering::Relaxed);
-        before
     }
 }
 

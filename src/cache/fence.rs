@@ -11,8 +11,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::arena::Arena;
+use crate::cache::index;
 use crate::cache::layout::header;
 use crate::cache::record::Key;
+use crate::metrics::{Counter, SlotMetrics};
 
 /// What a fill must find unchanged: the fence lane and the arena's epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +42,12 @@ pub fn token(arena: &Arena, fence: Key) -> Token {
     Token { lane, epoch }
 }
 
-/// Voids everything under `fence`.
+/// Voids everything under `fence`, and with it what shares its half of the word: such neighbours are counted.
 ///
 /// ORDERING: Release pairs with the Acquire of `token`.
-pub fn raise(arena: &Arena, fence: Key) {
+pub fn raise(arena: &Arena, fence: Key, metrics: &SlotMetrics) {
+    metrics.count(Counter::CacheVoided);
+    metrics.add(Counter::CacheVoidedCollateral, neighbours(arena, fence) as u64);
     let (at, shift) = place(arena, fence);
     let word = arena.word(at);
     let mut seen = word.load(Ordering::Relaxed);
@@ -56,6 +60,14 @@ pub fn raise(arena: &Arena, fence: Key) {
             Err(now) => seen = now,
         }
     }
+}
+
+/// Valid records of other fences that share `fence`'s half of its word.
+fn neighbours(arena: &Arena, fence: Key) -> usize {
+    let (here, present) = (place(arena, fence), token(arena, fence));
+    let shares = |other: Key| other != fence && place(arena, other) == here;
+    let records = index::headers(arena, arena.hash(fence));
+    records.filter(|found| found.len_bytes > 0 && found.token == present && shares(found.key.fence())).count()
 }
 
 /// Voids everything in the arena.

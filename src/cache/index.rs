@@ -58,7 +58,7 @@ pub fn matches(arena: &Arena, hash: u64) -> impl Iterator<Item = Item> + '_ {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     Yes,
-    /// The present record of the key was read later, under the same token.
+    /// The present record of the key was read from a later snapshot, under the same token.
     Overtaken,
     /// Every compare-and-swap was lost to others.
     Lost,
@@ -93,6 +93,7 @@ pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotM
             if displaces {
                 metrics.count(Counter::CacheDisplaced);
             }
+            clear_older(arena, hash, header, item);
             return Published::Yes;
         }
     }
@@ -101,7 +102,7 @@ pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotM
 
 fn choose(arena: &Arena, hash: u64, header: &RecordHeader, item: Item) -> Place {
     let bucket = arena.layout().bucket_at(hash as usize);
-    let mut free = None;
+    let (mut free, mut own) = (None, None);
     for n in 1..=BUCKET_ITEMS {
         let at = bucket + n * 8;
         let seen = arena.word(at).load(Ordering::Acquire);
@@ -109,10 +110,10 @@ fn choose(arena: &Arena, hash: u64, header: &RecordHeader, item: Item) -> Place 
         let same_tag = seen != 0 && present.tag == item.tag;
         match same_tag.then(|| segment::read_header(arena, present)).flatten() {
             Some(found) if found.key == header.key => {
-                if found.token == header.token && found.born_ns > header.born_ns {
+                if found.token == header.token && found.reading.position > header.reading.position {
                     return Place::Overtaken;
                 }
-                return Place::At { at, seen, displaces: false };
+                own.get_or_insert((at, seen));
             }
             _ => {}
         }
@@ -120,12 +121,30 @@ fn choose(arena: &Arena, hash: u64, header: &RecordHeader, item: Item) -> Place 
             free.get_or_insert((at, seen));
         }
     }
-    if let Some((at, seen)) = free {
+    if let Some((at, seen)) = own.or(free) {
         return Place::At { at, seen, displaces: false };
     }
     // All seven are live: the new location's low bits pick the one to lose.
     let at = bucket + (1 + item.location as usize / 2 % BUCKET_ITEMS) * 8;
     Place::At { at, seen: arena.word(at).load(Ordering::Acquire), displaces: true }
+}
+
+/// Takes out what two publishers left who found no item of the key at the same time: all but the latest.
+fn clear_older(arena: &Arena, hash: u64, header: &RecordHeader, published: Item) {
+    for item in matches(arena, hash).filter(|item| *item != published) {
+        let older = segment::read_header(arena, item)
+            .is_some_and(|f| f.key == header.key && f.reading.position < header.reading.position);
+        if older {
+            clear(arena, hash, item);
+        }
+    }
+}
+
+/// Headers of all records in `hash`'s bucket.
+pub fn headers(arena: &Arena, hash: u64) -> impl Iterator<Item = RecordHeader> + '_ {
+    let at = arena.layout().bucket_at(hash as usize);
+    let words = (1..=BUCKET_ITEMS).map(move |n| arena.word(at + n * 8).load(Ordering::Acquire));
+    words.filter(|word| *word != 0).filter_map(|word| segment::read_header(arena, Item::unpack(word)))
 }
 
 /// Takes `item` out of its bucket if it is still there.

@@ -24,7 +24,7 @@ use crate::limits::{
 /// "catwalk" and a zero, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"catwalk\0");
 /// Raised whenever the meaning of a byte changes.
-pub const SCHEMA_VERSION: u64 = 1;
+pub const SCHEMA_VERSION: u64 = 2;
 
 /// Words of the header page, by byte offset.
 pub mod header {
@@ -41,12 +41,20 @@ pub mod header {
     pub const TIMELINE: usize = 64;
     /// Raised to void everything.
     pub const EPOCH: usize = 72;
-    /// Time up to which every change is known to be applied.
+    /// Time up to which every change is known to be applied (CLOCK_BOOTTIME).
     pub const WATERMARK_NS: usize = 80;
     /// The segment looked at next by whoever needs room.
     pub const RECYCLE_CURSOR: usize = 88;
     /// Slots that crash-loop, counted by the master.
     pub const CRASH_LOOPS: usize = 96;
+    /// Where the change feed stands; [`super::super::watermark`] has the meanings.
+    pub const FEED_STATE: usize = 104;
+    pub const FEED_CURSOR: usize = 112;
+    pub const FEED_FOLLOWED: usize = 120;
+    pub const FEED_LIFE: usize = 128;
+    /// Why and when everything was voided last.
+    pub const VOID_REASON: usize = 136;
+    pub const VOIDED_NS: usize = 144;
 }
 
 /// Words of a slot, by byte offset within it.
@@ -160,6 +168,6 @@ mod tests {
     #[test]
     fn no_cache_still_has_slots_and_fences() {
         let l = Layout::new(0, 4);
-        assert_eq!((l.segments, l.buckets, l.slots), (0, 1, 10));
+        assert_eq!((l.segments, l.buckets, l.slots), (0, 1, 12));
     }
 }

@@ -8,6 +8,7 @@ pub mod index;
 pub mod layout;
 pub mod record;
 pub mod segment;
+pub mod watermark;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 
 pub use arena::Arena;
 pub use fence::Token;
-pub use record::{Encoding, Key, Kind, Record, RecordHeader};
+pub use record::{Encoding, Key, Kind, Reading, Record, RecordHeader};
 
 use crate::limits::RECORD_SIZE_MAX_BYTES;
 use crate::metrics::{Counter, SlotMetrics};
@@ -31,14 +32,15 @@ const RETRIES_MAX: usize = 3;
 pub struct Ages {
     pub found_ns: u64,
     pub missing_ns: u64,
-    /// What is granted beyond either while no database can be reached.
+    /// Age of the watermark beyond which no record is trusted.
+    pub watermark_ns: u64,
+    /// What is granted beyond all three while no database can be reached.
     pub stale_ns: u64,
 }
 
-/// Ages as configured.
-pub fn cache_ages(found: Duration, missing: Duration, stale: Duration) -> Ages {
-    let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-    Ages { found_ns: ns(found), missing_ns: ns(missing), stale_ns: ns(stale) }
+/// A duration in ns, as long as can be.
+pub fn to_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One worker's access to the shared cache.
@@ -53,8 +55,10 @@ pub struct Cache {
 /// What a lookup found.
 pub enum Lookup {
     Hit(Hit),
-    /// Nothing fit to serve; a fill must carry this token, taken before its SELECT.
-    Miss(Token),
+    /// Nothing fit to serve.
+    Miss,
+    /// The watermark is too old: what is there is not looked at.
+    Untrusted,
 }
 
 /// A valid record, its header copied out. The body is copied when asked for, and checked again.
@@ -70,7 +74,7 @@ pub enum Filled {
     Published,
     /// The key was voided since the token was taken.
     Voided,
-    /// The present record was read from the database later.
+    /// The present record was read from a later snapshot.
     Overtaken,
     TooLarge,
     /// No segment or no place in the index could be had, or the cache is off.
@@ -99,24 +103,43 @@ impl Cache {
 
     /// Looks `key` up. `now_ns` is CLOCK_BOOTTIME after the request was received.
     pub fn get(&self, key: Key, now_ns: u64) -> Lookup {
+        // The watermark first: it says which changes the fence loaded after it has seen.
+        let trusted = self.is_trusted(now_ns, 0);
         let token = self.token(key);
         if !self.is_on() {
-            return Lookup::Miss(token);
+            return Lookup::Miss;
+        }
+        if !trusted {
+            return Lookup::Untrusted;
         }
         for _ in 0..RETRIES_MAX {
             match self.find(key, token, now_ns, 0) {
                 Found::Hit(hit) => return Lookup::Hit(hit),
-                Found::Nothing => return Lookup::Miss(token),
-                Found::Overtaken => self.metrics.count(Counter::CacheRetries),
+                Found::Nothing => return Lookup::Miss,
+                Found::Overtaken => {
+                    self.metrics.count(Counter::CacheRetries);
+                }
             }
         }
-        Lookup::Miss(token)
+        Lookup::Miss
     }
 
-    /// Looks up a value that nobody has voided, past its age by at most what is granted while no database can be
-    /// reached.
+    /// Whether every change committed until `now_ns`, less the bound and `grace_ns`, is applied to the fences.
+    #[inline]
+    pub fn is_trusted(&self, now_ns: u64, grace_ns: u64) -> bool {
+        let age_ns = now_ns.saturating_sub(watermark::watermark_ns(&self.arena));
+        age_ns <= self.ages.watermark_ns.saturating_add(grace_ns)
+    }
+
+    /// Whether what was read at `born_ns` is within the bound for a request of `now_ns`, whatever was committed since.
+    pub fn is_recent(&self, born_ns: u64, now_ns: u64) -> bool {
+        now_ns.saturating_sub(born_ns) <= self.ages.watermark_ns
+    }
+
+    /// Looks up a value that nobody has voided, past age and watermark by at most what is granted while no database can
+    /// be reached.
     pub fn get_stale(&self, key: Key, now_ns: u64) -> Option<Hit> {
-        if !self.is_on() || self.ages.stale_ns == 0 {
+        if !self.is_on() || self.ages.stale_ns == 0 || !self.is_trusted(now_ns, self.ages.stale_ns) {
             return None;
         }
         match self.find(key, self.token(key), now_ns, self.ages.stale_ns) {
@@ -127,19 +150,16 @@ impl Cache {
 
     fn find(&self, key: Key, token: Token, now_ns: u64, grace_ns: u64) -> Found {
         let hash = self.arena.hash(key);
-        let mut overtaken = false;
+        let mut found = Found::Nothing;
         for item in index::matches(&self.arena, hash) {
             match self.inspect(item, key, token, now_ns.saturating_sub(grace_ns)) {
-                Inspected::Valid(header) => return Found::Hit(Hit { header, item }),
+                Inspected::Valid(header) => found = found.or_later(Hit { header, item }),
                 Inspected::Other => {}
-                Inspected::Overtaken => overtaken = true,
+                // It may have been the latest: looked up once more.
+                Inspected::Overtaken => return Found::Overtaken,
             }
         }
-        if overtaken {
-            Found::Overtaken
-        } else {
-            Found::Nothing
-        }
+        found
     }
 
     fn inspect(&self, item: Item, key: Key, token: Token, now_ns: u64) -> Inspected {
@@ -149,7 +169,7 @@ impl Cache {
         }
         let age_max = if header.status == 404 { self.ages.missing_ns } else { self.ages.found_ns };
         // A record born after the request came in is as fresh as can be.
-        let age = now_ns.saturating_sub(header.born_ns);
+        let age = now_ns.saturating_sub(header.reading.born_ns);
         if header.token != token || age > age_max {
             return Inspected::Other;
         }
@@ -172,6 +192,11 @@ impl Cache {
     /// Publishes `record` if its token is still the present one.
     pub fn fill(&self, record: &Record) -> Filled {
         let filled = self.try_fill(record);
+        let key = record.header().key;
+        if matches!(filled, Filled::TooLarge | Filled::Refused) && self.is_present(key) {
+            // Whoever has seen this value must not be served the older one afterwards.
+            self.forget(key);
+        }
         self.metrics.count(match filled {
             Filled::Published => Counter::CacheFills,
             Filled::Voided | Filled::Overtaken => Counter::CacheFillsVoided,
@@ -179,6 +204,11 @@ impl Cache {
             Filled::Refused => Counter::CacheFillsRefused,
         });
         filled
+    }
+
+    /// Whether the index holds a record of `key`, fit to serve or not.
+    fn is_present(&self, key: Key) -> bool {
+        self.is_on() && index::headers(&self.arena, self.arena.hash(key)).any(|found| found.key == key)
     }
 
     fn try_fill(&self, record: &Record) -> Filled {
@@ -204,24 +234,13 @@ impl Cache {
 
     /// Voids every record under `key`'s fence, and every fill of it that is under way.
     pub fn forget(&self, key: Key) {
-        fence::raise(&self.arena, key.fence());
-    }
-
-    /// Binds the arena to the database that fills come from. Records of another one, or of another timeline of it,
-    /// are voided.
-    pub fn bind(&self, identity: arena::DatabaseIdentity) {
-        let before = self.arena.bind(identity);
-        if before != identity && before != arena::DatabaseIdentity::default() {
-            log::warn!(
-                "the database is another one than before ({before:?}, now {identity:?}): the cache is voided"
-            );
-            self.forget_all();
-        }
+        fence::raise(&self.arena, key.fence(), &self.metrics);
     }
 
     /// Voids everything.
-    pub fn forget_all(&self) {
-        fence::raise_epoch(&self.arena);
+    pub fn forget_all(&self, reason: watermark::Reason) {
+        self.metrics.count(Counter::CacheVoidedAll);
+        watermark::void_everything(&self.arena, reason);
     }
 }
 
@@ -229,6 +248,19 @@ enum Found {
     Hit(Hit),
     Nothing,
     Overtaken,
+}
+
+impl Found {
+    /// Two publishers at the same time may both have found a place: the later snapshot's record is the one.
+    #[inline]
+    fn or_later(self, hit: Hit) -> Found {
+        match self {
+            Found::Hit(first) if first.header.reading.position > hit.header.reading.position => {
+                Found::Hit(first)
+            }
+            _ => Found::Hit(hit),
+        }
+    }
 }
 
 enum Inspected {

@@ -6,11 +6,13 @@
 //! word 0   length in bytes, header included 32 │ crc32c-like checksum of the archive 32
 //! word 1   key id 64
 //! word 2   key kind 8 │ 0 8 │ status 16 │ fence lane 32
-//! word 3   born: CLOCK_BOOTTIME ns, taken before the SELECT 64
+//! word 3   position in time of the snapshot it was read from 64
 //! word 4   epoch 32 │ JSON length 32
 //! word 5   JSON offset 32 │ gzip offset 32         offsets from the record's start
 //! word 6   ETag: hash of the JSON body 64
-//! word 7   gzip length 32 │ 0 32                   0: no gzip variant
+//! word 7   gzip length 24 │ born 40                born: CLOCK_BOOTTIME before the SELECT, in 2^20 ns
+//!
+//! A gzip length of 0: there is no such variant.
 //! ```
 
 use rkyv::rancor::Error as RkyvError;
@@ -66,6 +68,21 @@ pub enum Encoding {
     Gzip,
 }
 
+/// When a value was read, and from which state of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// CLOCK_BOOTTIME before the SELECT was sent, in ns; a record keeps it to the millisecond.
+    pub born_ns: u64,
+    /// Position of the SELECT's snapshot: a later snapshot has a higher one.
+    pub position: u64,
+}
+
+/// Born in a record: 40 bits of 2^20 ns each.
+const BORN_SHIFT: u32 = 20;
+const BORN_BITS: u32 = 40;
+const GZIP_LEN_MAX: usize = (1 << (64 - BORN_BITS)) - 1;
+const _: () = assert!(crate::limits::GZIP_SIZE_MAX_BYTES * 2 < GZIP_LEN_MAX);
+
 /// The header of a record, unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -74,7 +91,7 @@ pub struct RecordHeader {
     pub key: Key,
     pub status: u16,
     pub token: Token,
-    pub born_ns: u64,
+    pub reading: Reading,
     pub json_at: u32,
     pub json_len: u32,
     pub gzip_at: u32,
@@ -96,11 +113,11 @@ impl RecordHeader {
             pair(self.len_bytes, self.checksum),
             self.key.id as u64,
             kind | u64::from(self.token.lane),
-            self.born_ns,
+            self.reading.position,
             pair(self.token.epoch, self.json_len),
             pair(self.json_at, self.gzip_at),
             self.etag,
-            pair(self.gzip_len, 0),
+            u64::from(self.gzip_len) << BORN_BITS | (self.reading.born_ns >> BORN_SHIFT),
         ]
     }
 
@@ -115,11 +132,14 @@ impl RecordHeader {
             key: Key { kind: kind.unwrap_or(Kind::Product), id: words[1] as i64 },
             status: (words[2] >> 32) as u16,
             token: Token { lane: low(words[2]), epoch: high(words[4]) },
-            born_ns: words[3],
+            reading: Reading {
+                born_ns: (words[7] & ((1 << BORN_BITS) - 1)) << BORN_SHIFT,
+                position: words[3],
+            },
             json_at: high(words[5]),
             json_len: low(words[4]),
             gzip_at: low(words[5]),
-            gzip_len: high(words[7]),
+            gzip_len: (words[7] >> BORN_BITS) as u32,
             etag: words[6],
         }
     }
@@ -193,7 +213,7 @@ pub enum RecordError {
     Archive(RkyvError),
     #[error("the archive just made does not validate: {0}")]
     Invalid(RkyvError),
-    #[error("the record is larger than 4 GiB")]
+    #[error("the record is larger than 4 GiB, or its gzip variant than 16 MiB")]
     TooLarge,
 }
 
@@ -202,7 +222,7 @@ impl Record {
     pub fn make(
         key: Key,
         token: Token,
-        born_ns: u64,
+        reading: Reading,
         status: u16,
         entry: &Entry,
     ) -> Result<Record, RecordError> {
@@ -212,18 +232,21 @@ impl Record {
         let offset =
             |bytes: &[u8]| u32::try_from(bytes.as_ptr() as usize - base).map_err(|_| RecordError::TooLarge);
         let len = |n: usize| u32::try_from(n).map_err(|_| RecordError::TooLarge);
+        if entry.gzip.len() > GZIP_LEN_MAX {
+            return Err(RecordError::TooLarge);
+        }
         let header = RecordHeader {
             len_bytes: len(RECORD_HEADER_SIZE_BYTES + archive.len())?,
             checksum: checksum(&archive),
             key,
             status,
             token,
-            born_ns,
+            reading: Reading { born_ns: reading.born_ns & !((1 << BORN_SHIFT) - 1), ..reading },
             json_at: offset(archived.json.as_slice())?,
             json_len: len(entry.json.len())?,
             gzip_at: if entry.gzip.is_empty() { 0 } else { offset(archived.gzip.as_slice())? },
             gzip_len: len(entry.gzip.len())?,
-            etag: rapidhash::v3::rapidhash_v3(&entry.json),
+            etag: etag_of(&entry.json),
         };
         let mut words = header.pack().to_vec();
         words.extend(archive.chunks(8).map(|chunk| {
@@ -287,6 +310,11 @@ impl Record {
     }
 }
 
+/// The ETag of a body: its hash, the same on every box.
+pub fn etag_of(json: &[u8]) -> u64 {
+    rapidhash::v3::rapidhash_v3(json)
+}
+
 fn checksum(archive: &[u8]) -> u32 {
     rapidhash::v3::rapidhash_v3(archive) as u32
 }
@@ -298,12 +326,14 @@ mod tests {
     fn record() -> Record {
         let entry = Entry { view: View::Related(vec![2, 3]), json: b"[2,3]".to_vec(), gzip: vec![9; 20] };
         let token = Token { lane: 7, epoch: 9 };
-        Record::make(Key::new(Kind::Related, -5), token, 42, 200, &entry).unwrap()
+        let reading = Reading { born_ns: 42 << BORN_SHIFT | 7, position: u64::MAX - 3 };
+        Record::make(Key::new(Kind::Related, -5), token, reading, 200, &entry).unwrap()
     }
 
     #[test]
     fn header_survives_packing() {
         let header = *record().header();
+        assert_eq!(header.reading, Reading { born_ns: 42 << BORN_SHIFT, position: u64::MAX - 3 });
         assert_eq!(RecordHeader::unpack(&header.pack()), header);
         assert!(header.is_plausible(header.stored_size_bytes()));
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::arena::{DatabaseIdentity, Gate, UncheckedArena};
+use super::arena::{Gate, UncheckedArena};
 use super::layout::{header, Layout};
 use super::record::Entry;
 use super::*;
@@ -10,7 +10,10 @@ use crate::catalogue::View;
 use crate::metrics::MetricsPage;
 use crate::os::mmap::SharedMemory;
 
-const AGES: Ages = Ages { found_ns: 1_000, missing_ns: 100, stale_ns: 5_000 };
+/// A millisecond as records keep it.
+const MS: u64 = 1 << 20;
+const AGES: Ages =
+    Ages { found_ns: 1_000 * MS, missing_ns: 100 * MS, watermark_ns: u64::MAX, stale_ns: 5_000 * MS };
 
 fn arena(size_bytes: usize) -> Arc<Arena> {
     let layout = Layout::new(size_bytes, 1);
@@ -31,9 +34,16 @@ fn key(id: i64) -> Key {
     Key::new(Kind::Product, id)
 }
 
-fn record(key: Key, token: Token, born_ns: u64, json: &str) -> Record {
+fn record(key: Key, token: Token, position: u64, json: &str) -> Record {
     let entry = Entry { view: View::Related(vec![1]), json: json.into(), gzip: Vec::new() };
-    Record::make(key, token, born_ns, if json.is_empty() { 404 } else { 200 }, &entry).unwrap()
+    Record::make(
+        key,
+        token,
+        Reading { born_ns: 0, position },
+        if json.is_empty() { 404 } else { 200 },
+        &entry,
+    )
+    .unwrap()
 }
 
 fn get(cache: &Cache, key: Key, now_ns: u64) -> Option<String> {
@@ -43,7 +53,7 @@ fn get(cache: &Cache, key: Key, now_ns: u64) -> Option<String> {
             assert!(cache.copy_body(&hit, Encoding::Identity, &mut out));
             Some(String::from_utf8(out.split_off(6)).unwrap())
         }
-        Lookup::Miss(_) => None,
+        Lookup::Miss | Lookup::Untrusted => None,
     }
 }
 
@@ -76,7 +86,7 @@ fn a_raised_fence_voids_the_record_and_every_fill_under_way() {
     assert_eq!(cache.fill(&record(key(1), early, 0, "late")), Filled::Voided);
     put(&cache, 1, "new");
     assert_eq!(get(&cache, key(1), 0).as_deref(), Some("new"));
-    cache.forget_all();
+    cache.forget_all(watermark::Reason::Asked);
     assert_eq!(get(&cache, key(1), 0), None);
 }
 
@@ -96,8 +106,8 @@ fn old_records_are_not_served() {
     let cache = cache(4 << 20);
     put(&cache, 1, "found");
     put(&cache, 2, "");
-    assert!(get(&cache, key(1), 1_000).is_some() && get(&cache, key(1), 1_001).is_none());
-    assert!(get(&cache, key(2), 100).is_some() && get(&cache, key(2), 101).is_none());
+    assert!(get(&cache, key(1), 1_000 * MS).is_some() && get(&cache, key(1), 1_000 * MS + 1).is_none());
+    assert!(get(&cache, key(2), 100 * MS).is_some() && get(&cache, key(2), 100 * MS + 1).is_none());
 }
 
 #[test]
@@ -180,15 +190,115 @@ fn each_gate_refuses_what_it_is_for() {
     }
 }
 
+/// Trusts a watermark for 100 ms.
+fn watched(arena: &Arc<Arena>) -> Cache {
+    let metrics = MetricsPage::create(4).unwrap().slot(0);
+    let ages = Ages { found_ns: 10_000 * MS, watermark_ns: 100 * MS, ..AGES };
+    Cache::new(arena.clone(), 0, 0, ages, metrics)
+}
+
 #[test]
-fn another_database_voids_the_cache() {
+fn nothing_is_trusted_once_the_watermark_is_older_than_the_bound() {
+    let arena = arena(4 << 20);
+    let cache = watched(&arena);
+    watermark::advance(&arena, 1_000 * MS);
+    put(&cache, 1, "fresh");
+    let look = |ms: u64| cache.get(key(1), ms * MS);
+    assert!(matches!(look(900), Lookup::Hit(_)), "received before the watermark");
+    assert!(matches!(look(1_100), Lookup::Hit(_)));
+    assert!(matches!(cache.get(key(1), 1_100 * MS + 1), Lookup::Untrusted));
+    assert!(matches!(cache.get(key(2), 1_100 * MS + 1), Lookup::Untrusted));
+    watermark::advance(&arena, 1_200 * MS);
+    assert!(matches!(look(1_300), Lookup::Hit(_)), "nothing was voided meanwhile");
+}
+
+#[test]
+fn an_untrusted_value_is_served_for_a_while_when_nobody_can_be_asked_but_never_a_void_one() {
+    let arena = arena(4 << 20);
+    let cache = watched(&arena);
+    watermark::advance(&arena, 1_000 * MS);
+    put(&cache, 1, "stale");
+    assert!(cache.get_stale(key(1), 6_100 * MS).is_some());
+    assert!(cache.get_stale(key(1), 6_100 * MS + 1).is_none());
+    cache.forget(key(1));
+    assert!(cache.get_stale(key(1), 2_000 * MS).is_none());
+}
+
+#[test]
+fn a_cursor_is_found_again_and_never_beside_other_surroundings() {
+    let arena = arena(4 << 20);
+    assert_eq!(watermark::cursor(&arena), None);
+    let mut cursor = watermark::Cursor { xmin: 700, followed: 5, life: 9 };
+    watermark::set_cursor(&arena, cursor);
+    assert_eq!(watermark::cursor(&arena), Some(cursor));
+    cursor = watermark::Cursor { xmin: 800, followed: 6, ..cursor };
+    watermark::set_cursor(&arena, cursor);
+    assert_eq!(watermark::cursor(&arena), Some(cursor));
+}
+
+#[test]
+fn voiding_everything_says_why() {
     let cache = cache(4 << 20);
-    let identity = DatabaseIdentity { system_identifier: 5, timeline: 1 };
-    cache.bind(identity);
-    put(&cache, 1, "of five");
-    cache.bind(identity);
-    assert!(get(&cache, key(1), 0).is_some());
-    cache.bind(DatabaseIdentity { timeline: 2, ..identity });
+    put(&cache, 1, "x");
+    cache.forget_all(watermark::Reason::Noted);
+    assert_eq!(get(&cache, key(1), 0), None);
+    assert_eq!(watermark::last_void(cache.arena()).0, watermark::Reason::Noted);
+}
+
+/// What a fence voids beside its own is counted, and is at most what shares its half of the word.
+#[test]
+fn collateral_is_counted() {
+    let cache = cache(4 << 20);
+    (0..3_000).for_each(|id| put(&cache, id, "x"));
+    let living = || (0..3_000).filter(|id| get(&cache, key(*id), 0).is_some()).count() as u64;
+    let before = living();
+    (0..300).for_each(|id| cache.forget(key(id)));
+    let voided = cache.metrics.page().total(Counter::CacheVoided);
+    let collateral = cache.metrics.page().total(Counter::CacheVoidedCollateral);
+    assert_eq!(voided, 300);
+    // Of the 300 some may have been the collateral of others before.
+    let lost = before - living();
+    assert!(
+        collateral <= lost && lost <= 300 + collateral,
+        "{lost} lost, {collateral} counted as collateral"
+    );
+    assert!(collateral <= 3 * voided, "{collateral} for {voided}");
+}
+
+/// Two publishers who both found no item of the key leave two: the later one is served, whichever place it has.
+#[test]
+fn of_two_records_of_a_key_the_later_one_is_served() {
+    for later_first in [true, false] {
+        let cache = cache(4 << 20);
+        let token = cache.token(key(1));
+        let publish = |position, json| {
+            let record = record(key(1), token, position, json);
+            let item = cache.appender.lock().append(&cache.arena, &record, &cache.metrics).unwrap();
+            let hash = cache.arena.hash(key(1));
+            let at = cache.arena.layout().bucket_at(hash as usize);
+            let free = (1..=7)
+                .find(|n| cache.arena.word(at + n * 8).load(std::sync::atomic::Ordering::Relaxed) == 0);
+            let word = index::Item { tag: index::tag(hash), ..item }.pack();
+            cache.arena.word(at + free.unwrap() * 8).store(word, std::sync::atomic::Ordering::Release);
+        };
+        match later_first {
+            true => (publish(20, "later"), publish(10, "earlier")),
+            false => (publish(10, "earlier"), publish(20, "later")),
+        };
+        assert_eq!(get(&cache, key(1), 0).as_deref(), Some("later"));
+        assert_eq!(cache.fill(&record(key(1), token, 15, "between")), Filled::Overtaken);
+        assert_eq!(cache.fill(&record(key(1), token, 30, "latest")), Filled::Published);
+        assert_eq!(get(&cache, key(1), 0).as_deref(), Some("latest"));
+    }
+}
+
+/// Who has seen a value that can't be kept must not be served an older one afterwards.
+#[test]
+fn a_value_too_large_to_keep_voids_the_one_that_was_kept() {
+    let cache = cache(4 << 20);
+    put(&cache, 1, "small");
+    let large = record(key(1), cache.token(key(1)), 5, &"x".repeat(RECORD_SIZE_MAX_BYTES));
+    assert_eq!(cache.fill(&large), Filled::TooLarge);
     assert_eq!(get(&cache, key(1), 0), None);
 }
 
@@ -218,14 +328,12 @@ fn scribbled_memory_never_panics_a_reader() {
         let value = if generation_or_state { next() % 3 } else { next() << 11 ^ next() };
         arena.word(at).store(value, std::sync::atomic::Ordering::Relaxed);
         let key = key(round % 300);
-        let token = match cache.get(key, 0) {
-            Lookup::Miss(token) => token,
-            Lookup::Hit(hit) => {
-                cache.copy_body(&hit, Encoding::Gzip, &mut Vec::new());
-                cache.read_record(&hit);
-                continue;
-            }
-        };
+        let token = cache.token(key);
+        if let Lookup::Hit(hit) = cache.get(key, 0) {
+            cache.copy_body(&hit, Encoding::Gzip, &mut Vec::new());
+            cache.read_record(&hit);
+            continue;
+        }
         cache.fill(&record(key, token, 0, &"w".repeat((round % 4000) as usize)));
     }
 }
@@ -282,7 +390,7 @@ proptest! {
                 }
                 Step::ForgetAll => {
                     versions.iter_mut().for_each(|v| *v += 1);
-                    cache.forget_all();
+                    cache.forget_all(watermark::Reason::Asked);
                 }
             }
         }

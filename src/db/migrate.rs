@@ -4,6 +4,8 @@
 use anyhow::{bail, Context, Result};
 use may_postgres::{Client, Error};
 
+use crate::db::changes;
+
 /// A migration: its number is its place, its name the file's.
 struct Migration {
     name: &'static str,
@@ -16,8 +18,14 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: &[Migration] =
-    migrations!["0001_catalogue", "0002_updated_at", "0003_product_ranks", "0004_product_ranks_rebuilt"];
+const MIGRATIONS: &[Migration] = migrations![
+    "0001_catalogue",
+    "0002_updated_at",
+    "0003_product_ranks",
+    "0004_product_ranks_rebuilt",
+    "0005_change_feed",
+    "0006_ranks_applied",
+];
 
 /// Key of the advisory lock that keeps two migrations apart.
 const LOCK: i64 = i64::from_be_bytes(*b"catwalk\0");
@@ -77,7 +85,10 @@ pub fn check(client: &Client) -> Result<()> {
     if done.len() < MIGRATIONS.len() {
         bail!("{} migrations are missing; run `catwalk migrate`", MIGRATIONS.len() - done.len());
     }
-    Ok(())
+    match changes::problems(client)? {
+        None => Ok(()),
+        Some(problems) => bail!("changes can't be followed: {problems}"),
+    }
 }
 
 fn applied(client: &Client) -> Result<Vec<(String, i64)>> {

@@ -1,6 +1,7 @@
 //! PostgreSQL: statements, connections, migrations. Knows rows, not HTTP and not the cache.
 //! Runs in: worker | offline.
 
+pub mod changes;
 pub mod decimal;
 pub mod migrate;
 pub mod pool;
@@ -24,13 +25,6 @@ pub fn address(url: &str, application_name: &str) -> Result<Config, Error> {
     let mut config: Config = url.parse()?;
     config.application_name = application_name.into();
     Ok(config)
-}
-
-/// System identifier and timeline of the database that a client speaks to.
-pub fn identity(client: &may_postgres::Client) -> Result<(u64, u64), Error> {
-    let statement = client.prepare_cached(statements::DATABASE_IDENTITY)?;
-    let row = client.query_one(&statement, &[])?;
-    Ok((row.try_get::<i64>(0)? as u64, row.try_get::<i64>(1)? as u64))
 }
 
 /// Connects for a command: one connection of its own, no deadline for its statements.

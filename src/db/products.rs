@@ -10,7 +10,7 @@ use may_postgres::{Client, Error, Row};
 
 use crate::catalogue::{Feature, Photo, Product, Sku, Style};
 use crate::db::decimal::Decimal;
-use crate::db::statements::{PRODUCTS_FETCH, PRODUCTS_LIST, RELATED_FETCH, STYLES_FETCH};
+use crate::db::statements::{PRODUCTS_FETCH, PRODUCTS_LIST, PRODUCTS_UPDATE, RELATED_FETCH, STYLES_FETCH};
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -18,18 +18,29 @@ const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 /// A product with its features.
 pub type ProductWithFeatures = (Product, Vec<Feature>);
 
+/// What was read, and the position in time of the snapshot that it was read from: later ones are higher.
+pub struct Read<T> {
+    pub found: T,
+    pub position: u64,
+}
+
 /// The products among `ids` that exist, with their features ordered by id.
-pub fn fetch(client: &Client, ids: &[i64]) -> Result<HashMap<i64, ProductWithFeatures>, Error> {
+pub fn fetch(client: &Client, ids: &[i64]) -> Result<Read<HashMap<i64, ProductWithFeatures>>, Error> {
     let statement = client.prepare_cached(PRODUCTS_FETCH)?;
     let rows = client.query(&statement, &[&ids])?;
     let mut products = HashMap::with_capacity(ids.len());
+    let mut position = 0;
     let mut features: Vec<(i64, i64, Feature)> = Vec::new();
     for row in &rows {
         let (part, product_id, id): (i16, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if part == 1 {
-            products.insert(id, (read_product(row, 2)?, Vec::new()));
-        } else {
-            features.push((product_id, id, Feature { feature: row.try_get(3)?, value: row.try_get(4)? }));
+        match part {
+            0 => position = product_id as u64,
+            1 => {
+                products.insert(id, (read_product(row, 2)?, Vec::new()));
+            }
+            _ => {
+                features.push((product_id, id, Feature { feature: row.try_get(3)?, value: row.try_get(4)? }))
+            }
         }
     }
     features.sort_unstable_by_key(|(product_id, id, _)| (*product_id, *id));
@@ -38,14 +49,18 @@ pub fn fetch(client: &Client, ids: &[i64]) -> Result<HashMap<i64, ProductWithFea
             list.push(feature);
         }
     }
-    Ok(products)
+    Ok(Read { found: products, position })
 }
 
 /// At most `count` products by id, from `start` on.
 pub fn list_from(client: &Client, start: i64, count: i64) -> Result<Vec<Product>, Error> {
     let statement = client.prepare_cached(PRODUCTS_LIST)?;
-    let rows = client.query(&statement, &[&start, &count])?;
-    rows.iter().filter(|row| row.bytes(1).is_some()).map(|row| read_product(row, 1)).collect()
+    read_list(&client.query(&statement, &[&start, &count])?)
+}
+
+/// Rows of `PRODUCTS_LIST`; one without a product says only how things stand.
+pub(super) fn read_list(rows: &[Row]) -> Result<Vec<Product>, Error> {
+    rows.iter().filter(|row| row.bytes(2).is_some()).map(|row| read_product(row, 2)).collect()
 }
 
 /// Reads a product whose id is column `at`, the others following in the order of the table.
@@ -71,7 +86,7 @@ fn read_time(row: &Row, at: usize) -> Result<i64, Error> {
 }
 
 /// The styles of the products among `ids` that exist, with photos and skus, all ordered by id.
-pub fn fetch_styles(client: &Client, ids: &[i64]) -> Result<HashMap<i64, Vec<Style>>, Error> {
+pub fn fetch_styles(client: &Client, ids: &[i64]) -> Result<Read<HashMap<i64, Vec<Style>>>, Error> {
     let statement = client.prepare_cached(STYLES_FETCH)?;
     let rows = client.query(&statement, &[&ids])?;
     let mut order: Vec<(i64, i64, i16, i64, &Row)> = Vec::with_capacity(rows.len());
@@ -82,7 +97,12 @@ pub fn fetch_styles(client: &Client, ids: &[i64]) -> Result<HashMap<i64, Vec<Sty
     // By product, style, then the style itself before its photos before its skus, each by id.
     order.sort_unstable_by_key(|(product_id, style_id, part, id, _)| (*product_id, *style_id, *part, *id));
     let mut products: HashMap<i64, Vec<Style>> = HashMap::with_capacity(ids.len());
+    let mut position = 0;
     for (product_id, _, part, id, row) in order {
+        if part == 0 {
+            position = product_id as u64;
+            continue;
+        }
         let styles = products.entry(product_id).or_default();
         match (part, styles.last_mut()) {
             (2, _) => styles.push(read_style(row, id)?),
@@ -95,7 +115,7 @@ pub fn fetch_styles(client: &Client, ids: &[i64]) -> Result<HashMap<i64, Vec<Sty
             _ => {}
         }
     }
-    Ok(products)
+    Ok(Read { found: products, position })
 }
 
 fn read_style(row: &Row, id: i64) -> Result<Style, Error> {
@@ -111,17 +131,20 @@ fn read_style(row: &Row, id: i64) -> Result<Style, Error> {
 }
 
 /// The related products of those among `ids` that exist, in row order.
-pub fn fetch_related(client: &Client, ids: &[i64]) -> Result<HashMap<i64, Vec<i64>>, Error> {
+pub fn fetch_related(client: &Client, ids: &[i64]) -> Result<Read<HashMap<i64, Vec<i64>>>, Error> {
     let statement = client.prepare_cached(RELATED_FETCH)?;
     let rows = client.query(&statement, &[&ids])?;
     let mut products: HashMap<i64, Vec<i64>> = HashMap::with_capacity(ids.len());
     let mut related: Vec<(i64, i64, i64)> = Vec::new();
+    let mut position = 0;
     for row in &rows {
         let (part, product_id): (i16, i64) = (row.try_get(0)?, row.try_get(1)?);
-        if part == 1 {
-            products.insert(product_id, Vec::new());
-        } else {
-            related.push((product_id, row.try_get(2)?, row.try_get(3)?));
+        match part {
+            0 => position = product_id as u64,
+            1 => {
+                products.insert(product_id, Vec::new());
+            }
+            _ => related.push((product_id, row.try_get(2)?, row.try_get(3)?)),
         }
     }
     related.sort_unstable();
@@ -130,5 +153,28 @@ pub fn fetch_related(client: &Client, ids: &[i64]) -> Result<HashMap<i64, Vec<i6
             list.push(other);
         }
     }
-    Ok(products)
+    Ok(Read { found: products, position })
+}
+
+/// What a product is to become; None leaves a column as it is. The price is decimal text.
+#[derive(Debug, Default, PartialEq)]
+pub struct ProductChange {
+    pub name: Option<String>,
+    pub slogan: Option<String>,
+    pub description: Option<String>,
+    pub category: Option<String>,
+    pub default_price: Option<String>,
+}
+
+/// Changes a product, in a transaction of its own; the product as it then is, None when there is none.
+///
+/// # Errors
+/// What the database refuses. After a lost connection or a timeout nobody knows whether it was committed.
+pub fn update(client: &Client, id: i64, to: &ProductChange) -> Result<Option<Product>, Error> {
+    let statement = client.prepare_cached(PRODUCTS_UPDATE)?;
+    let row = client.query_opt(
+        &statement,
+        &[&id, &to.name, &to.slogan, &to.description, &to.category, &to.default_price],
+    )?;
+    row.map(|row| read_product(&row, 0)).transpose()
 }

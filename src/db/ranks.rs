@@ -10,7 +10,7 @@ use may_postgres::{Client, Error};
 use parking_lot::Mutex;
 
 use crate::catalogue::Product;
-use crate::db::products::read_product;
+use crate::db::products::{read_list, Read};
 use crate::db::statements::{PRODUCTS_LIST, PRODUCTS_RANKS};
 
 /// Ids of a block: one bit each.
@@ -64,35 +64,50 @@ impl Ranks {
     }
 }
 
-/// The map of one worker.
+/// The map of one worker, and the history that it was read in.
 #[derive(Default)]
-pub struct RankMap(Mutex<Arc<Ranks>>);
+pub struct RankMap(Mutex<(u32, Arc<Ranks>)>);
 
 impl RankMap {
-    /// `count` products by id, after skipping `offset`.
+    /// `count` products by id, after skipping `offset`. A map of another `history` is not looked at: versions are numbers,
+    /// and a database that was replaced may have counted to the same ones.
     ///
     /// # Errors
     /// Those of the statements; [`Error::Timeout`] when products come and go faster than they can be listed.
-    pub fn list(&self, client: &Client, offset: u64, count: i64) -> Result<Vec<Product>, Error> {
+    pub fn list(
+        &self,
+        client: &Client,
+        history: u32,
+        offset: u64,
+        count: i64,
+    ) -> Result<Read<Vec<Product>>, Error> {
         let statement = client.prepare_cached(PRODUCTS_LIST)?;
         for _ in 0..TRIES_MAX {
-            let ranks = self.0.lock().clone();
+            let ranks = self.known(history);
             // Beyond the last one nothing is listed, but the statement still says whether this map is the present one.
             let (start, rows_max) = ranks.id_at(offset).map_or((0, 0), |id| (id, count));
             let rows = client.query(&statement, &[&start, &rows_max])?;
             let version: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
             if version == ranks.version {
-                let present = rows.iter().filter(|row| row.bytes(1).is_some());
-                return present.map(|row| read_product(row, 1)).collect();
+                let position: i64 = rows.first().map_or(Ok(0), |row| row.try_get(1))?;
+                return Ok(Read { found: read_list(&rows)?, position: position as u64 });
             }
-            self.refresh(client, &ranks)?;
+            self.refresh(client, history, &ranks)?;
         }
         log::warn!("products are added and removed faster than they can be listed");
         Err(Error::Timeout)
     }
 
+    fn known(&self, history: u32) -> Arc<Ranks> {
+        let mut present = self.0.lock();
+        if present.0 != history {
+            *present = (history, Arc::default());
+        }
+        present.1.clone()
+    }
+
     /// Fetches the blocks that changed since `known`.
-    fn refresh(&self, client: &Client, known: &Ranks) -> Result<(), Error> {
+    fn refresh(&self, client: &Client, history: u32, known: &Ranks) -> Result<(), Error> {
         let statement = client.prepare_cached(PRODUCTS_RANKS)?;
         // A version that went back is another database's: start over.
         let rows = client.query(&statement, &[&known.version])?;
@@ -109,8 +124,9 @@ impl RankMap {
         changed.sort_unstable();
         next.apply(if version < known.version { -1 } else { version }, &changed);
         let mut present = self.0.lock();
-        if present.version <= known.version || present.version < next.version {
-            *present = Arc::new(next);
+        let is_older = present.1.version <= known.version || present.1.version < next.version;
+        if present.0 == history && is_older {
+            present.1 = Arc::new(next);
         }
         Ok(())
     }

@@ -26,10 +26,13 @@ const STARTING_PERIOD: Duration = Duration::from_millis(5);
 /// A turn of the loop that took so long was no turn of ours.
 const PAUSE_NOTICED: Duration = Duration::from_secs(3);
 
+/// Longest wait for the change feed before the server counts as ready.
+const FEED_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// What the master is doing.
 ///
 /// ```text
-/// Starting ──first worker serves──► Serving ──TERM, INT──► Draining ──all workers gone──► (companion, end)
+/// Starting ──a worker serves, the feed follows──► Serving ──TERM, INT──► Draining ──all workers gone──► (companion, end)
 ///     └────────────────────────── TERM, INT ─────────────────┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,7 @@ pub fn run(heritage: Heritage, events: Events, companion: Option<Companion>, ann
         announce,
         seats,
         phase: Phase::Starting,
+        started: now,
         status_at: now,
         status: 0,
         ticked_ns: clock::boottime_ns(),
@@ -66,6 +70,7 @@ struct Master {
     announce: String,
     seats: Seats,
     phase: Phase,
+    started: Instant,
     status_at: Instant,
     status: i32,
     /// When this loop last turned (CLOCK_BOOTTIME), and from when on beats are looked at.
@@ -118,7 +123,7 @@ impl Master {
                     self.seats.kill();
                 }
             }
-            Phase::Starting if self.heritage.slots.serving(u64::MAX) > 0 => self.become_ready(),
+            Phase::Starting if self.is_up(now) => self.become_ready(),
             Phase::Starting | Phase::Serving => {}
         }
         if !self.is_draining() {
@@ -132,6 +137,13 @@ impl Master {
             self.status_at = now + STATUS_PERIOD;
             notify::status(&self.heritage);
         }
+    }
+
+    /// A worker serves, and the feed follows; but a database that is away holds up nobody for long.
+    fn is_up(&self, now: Instant) -> bool {
+        let slots = &self.heritage.slots;
+        slots.serving(u64::MAX) > 0
+            && (slots.is_followed() || !self.seats.has_feed() || now - self.started >= FEED_WAIT_MAX)
     }
 
     /// A master that was not running itself (stopped, suspended) can't tell who is stuck: everybody gets time to move.

@@ -1,4 +1,5 @@
-//! Who sits where: one seat a worker, refilled when it falls empty, with growing pauses if that goes on.
+//! Who sits where: one seat a worker, and one for the change feed, refilled when it falls empty, with growing pauses if
+//! that goes on.
 //! Runs in: master.
 
 use std::time::{Duration, Instant};
@@ -8,15 +9,16 @@ use nix::unistd::Pid;
 
 use crate::heritage::Heritage;
 use crate::limits::{BEAT_STUCK_AFTER, CRASH_LOOP_DEATHS, RESPAWN_HEALTHY_AFTER, RESPAWN_PAUSES_MS};
-use crate::master::spawn;
+use crate::master::spawn::{self, Role};
 use crate::metrics::Counter;
 use crate::os::fd::{Command, Commander};
 use crate::os::fork::{self, Ending};
 use crate::slots::Phase;
 
-/// One worker's place: its listener has the seat's number.
+/// A child's place. Workers come first: a worker's listener has the number of its seat.
 struct Seat {
-    worker: Option<Sitting>,
+    role: Role,
+    child: Option<Sitting>,
     /// Deaths in a row that count against it.
     deaths: u32,
     refill_at: Instant,
@@ -24,7 +26,7 @@ struct Seat {
     adopter: Option<usize>,
 }
 
-/// A worker in its seat.
+/// A child in its seat.
 struct Sitting {
     pid: Pid,
     slot: usize,
@@ -36,30 +38,36 @@ pub struct Seats(Vec<Seat>);
 
 impl Seats {
     pub fn new(heritage: &Heritage) -> Seats {
-        let empty = || Seat { worker: None, deaths: 0, refill_at: Instant::now(), adopter: None };
-        Seats((0..heritage.workers).map(|_| empty()).collect())
+        let empty = |role| Seat { role, child: None, deaths: 0, refill_at: Instant::now(), adopter: None };
+        // Without a cache there is nothing that a change could make void.
+        let feed = (heritage.config.cache_size_bytes() > 0).then_some(Role::Feed);
+        Seats((0..heritage.workers).map(Role::Worker).chain(feed).map(empty).collect())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|seat| seat.worker.is_none())
+        self.0.iter().all(|seat| seat.child.is_none())
+    }
+
+    pub fn has_feed(&self) -> bool {
+        self.0.iter().any(|seat| seat.role == Role::Feed)
     }
 
     /// Has every worker read anew what can be.
     pub fn reload(&mut self) {
-        let sitting = self.0.iter_mut().filter_map(|seat| seat.worker.as_mut());
+        let sitting = self.0.iter_mut().filter_map(|seat| seat.child.as_mut());
         sitting.for_each(|worker| worker.commander.send(Command::Reload));
     }
 
     /// Time until the next empty seat is due.
     pub fn next_respawn(&self, now: Instant) -> Option<Duration> {
-        let empty = self.0.iter().filter(|seat| seat.worker.is_none());
+        let empty = self.0.iter().filter(|seat| seat.child.is_none());
         empty.map(|seat| seat.refill_at.saturating_duration_since(now)).min()
     }
 
     /// Forks a worker into every empty seat that is due.
     pub fn fill(&mut self, heritage: &Heritage, now: Instant) {
         for number in 0..self.0.len() {
-            if self.0[number].worker.is_none() && now >= self.0[number].refill_at {
+            if self.0[number].child.is_none() && now >= self.0[number].refill_at {
                 self.seat_one(heritage, number, now);
             }
         }
@@ -69,42 +77,45 @@ impl Seats {
         let Some(slot) = self.free_slot(heritage) else { return };
         // The child drops its copies of the siblings' channels: one kept open would hide the master's death.
         let seats = &mut self.0;
-        let forget_siblings = || seats.iter_mut().for_each(|seat| seat.worker = None);
-        match spawn::worker(heritage, number, slot, forget_siblings) {
+        let role = seats[number].role;
+        let forget_siblings = || seats.iter_mut().for_each(|seat| seat.child = None);
+        match spawn::spawn(heritage, role, slot, forget_siblings) {
             Ok((pid, commander)) => {
                 heritage.metrics.slot(slot).count(Counter::WorkerStarts);
-                self.0[number].worker = Some(Sitting { pid, slot, commander });
+                self.0[number].child = Some(Sitting { pid, slot, commander });
                 self.return_listener(number);
                 self.renew_loans(number);
             }
             Err(e) => {
-                log::error!("worker {number}: fork failed: {e}; trying again in a second");
+                log::error!("{role}: fork failed: {e}; trying again in a second");
                 self.0[number].refill_at = now + Duration::from_secs(1);
             }
         }
     }
 
     fn free_slot(&self, heritage: &Heritage) -> Option<usize> {
-        let taken = |slot| self.0.iter().any(|s| s.worker.as_ref().is_some_and(|w| w.slot == slot));
+        let taken = |slot| self.0.iter().any(|s| s.child.as_ref().is_some_and(|w| w.slot == slot));
         (0..heritage.slots.count()).find(|&slot| !taken(slot))
     }
 
-    /// A child of ours has ended. False when it was none of the workers.
+    /// A child of ours has ended. False when it sat nowhere.
     pub fn take_ended(&mut self, heritage: &Heritage, pid: Pid, ending: Ending, draining: bool) -> bool {
-        let is_it = |s: &Seat| s.worker.as_ref().is_some_and(|w| w.pid == pid);
+        let is_it = |s: &Seat| s.child.as_ref().is_some_and(|w| w.pid == pid);
         let Some(number) = self.0.iter().position(is_it) else { return false };
-        let Some(worker) = self.0[number].worker.take() else { return false };
-        let served = heritage.slots.phase(worker.slot) == Phase::Serving;
-        let life = Duration::from_nanos(heritage.slots.life_age_ns(worker.slot));
-        let panic_text = heritage.slots.panic_text(worker.slot);
-        heritage.slots.end_life(worker.slot);
+        let Some(child) = self.0[number].child.take() else { return false };
+        let role = self.0[number].role;
+        let served = matches!(heritage.slots.phase(child.slot), Phase::Serving | Phase::Following);
+        let life = Duration::from_nanos(heritage.slots.life_age_ns(child.slot));
+        let panic_text = heritage.slots.panic_text(child.slot);
+        heritage.slots.end_life(child.slot);
         if draining {
+            self.dismiss_feed();
             return true;
         }
-        heritage.metrics.slot(worker.slot).count(Counter::WorkerDeaths);
+        heritage.metrics.slot(child.slot).count(Counter::WorkerDeaths);
         match panic_text {
-            Some(text) => log::error!("worker {number} (pid {pid}) panicked: {text}"),
-            None => log::warn!("worker {number} (pid {pid}) {ending}"),
+            Some(text) => log::error!("{role} (pid {pid}) panicked: {text}"),
+            None => log::warn!("{role} (pid {pid}) {ending}"),
         }
         self.plan_refill(number, ending, served, life);
         self.count_crash_loops(heritage);
@@ -130,7 +141,8 @@ impl Seats {
         seat.refill_at = Instant::now() + pause;
         if !pause.is_zero() {
             log::warn!(
-                "worker {number} has died {} times in a row; the next one starts in {pause:?}",
+                "{} has died {} times in a row; the next one starts in {pause:?}",
+                seat.role,
                 seat.deaths
             );
             self.lend_listener(number);
@@ -139,9 +151,13 @@ impl Seats {
 
     /// An empty seat's listener goes on getting its share of connections: a sibling accepts them.
     fn lend_listener(&mut self, number: usize) {
-        let adopter = (0..self.0.len()).find(|&n| n != number && self.0[n].worker.is_some());
+        if self.0[number].role == Role::Feed {
+            return;
+        }
+        let serves = |n: usize| self.0[n].role != Role::Feed && self.0[n].child.is_some();
+        let adopter = (0..self.0.len()).find(|&n| n != number && serves(n));
         let Some(adopter) = adopter else { return };
-        if let Some(worker) = &mut self.0[adopter].worker {
+        if let Some(worker) = &mut self.0[adopter].child {
             worker.commander.send(Command::Adopt(number as u8));
         }
         self.0[number].adopter = Some(adopter);
@@ -150,14 +166,14 @@ impl Seats {
     /// A new worker takes over what its predecessor had adopted.
     fn renew_loans(&mut self, adopter: usize) {
         let lent: Vec<usize> = (0..self.0.len()).filter(|&n| self.0[n].adopter == Some(adopter)).collect();
-        if let Some(worker) = &mut self.0[adopter].worker {
+        if let Some(worker) = &mut self.0[adopter].child {
             lent.into_iter().for_each(|number| worker.commander.send(Command::Adopt(number as u8)));
         }
     }
 
     fn return_listener(&mut self, number: usize) {
         let Some(adopter) = self.0[number].adopter.take() else { return };
-        if let Some(worker) = &mut self.0[adopter].worker {
+        if let Some(worker) = &mut self.0[adopter].child {
             worker.commander.send(Command::Release(number as u8));
         }
     }
@@ -171,11 +187,12 @@ impl Seats {
         let healthy_ns = RESPAWN_HEALTHY_AFTER.as_nanos() as u64;
         let stuck_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
         let mut cleared = false;
-        for (number, seat) in self.0.iter_mut().enumerate() {
-            let Some(worker) = &seat.worker else { continue };
+        for seat in &mut self.0 {
+            let Some(worker) = &seat.child else { continue };
             if heritage.slots.beat_age_ns(worker.slot) > stuck_ns {
                 log::error!(
-                    "worker {number} (pid {}) has not moved for {BEAT_STUCK_AFTER:?}: killed",
+                    "{} (pid {}) has not moved for {BEAT_STUCK_AFTER:?}: killed",
+                    seat.role,
                     worker.pid
                 );
                 heritage.metrics.slot(worker.slot).count(Counter::WorkerStuck);
@@ -190,11 +207,24 @@ impl Seats {
         }
     }
 
+    /// Workers drain; the feed goes on until the last of them has answered.
     pub fn drain(&mut self) {
-        self.0.iter_mut().filter_map(|s| s.worker.as_mut()).for_each(|w| w.commander.send(Command::Drain));
+        let workers = self.0.iter_mut().filter(|seat| seat.role != Role::Feed);
+        workers.filter_map(|s| s.child.as_mut()).for_each(|w| w.commander.send(Command::Drain));
+        self.dismiss_feed();
+    }
+
+    fn dismiss_feed(&mut self) {
+        if self.0.iter().any(|seat| seat.role != Role::Feed && seat.child.is_some()) {
+            return;
+        }
+        self.0
+            .iter_mut()
+            .filter_map(|s| s.child.as_mut())
+            .for_each(|feed| feed.commander.send(Command::Drain));
     }
 
     pub fn kill(&self) {
-        self.0.iter().filter_map(|s| s.worker.as_ref()).for_each(|w| fork::signal(w.pid, Signal::SIGKILL));
+        self.0.iter().filter_map(|s| s.child.as_ref()).for_each(|w| fork::signal(w.pid, Signal::SIGKILL));
     }
 }

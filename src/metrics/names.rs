@@ -43,6 +43,15 @@ counters! {
     CacheDisplaced, "catwalk_cache_displaced_total", "", "Records pushed out of a full bucket; many of them want a larger cache.size.";
     CacheRecycled, "catwalk_cache_segments_recycled_total", "", "Segments emptied to make room.";
     CacheRetries, "catwalk_cache_retries_total", "", "Lookups repeated because a segment was recycled under them.";
+    CacheUntrusted, "catwalk_cache_untrusted_total", "", "Lookups that went to the database because the change feed was behind by more than cache.staleness_max; /readyz says why.";
+    CacheVoided, "catwalk_cache_voided_total", "", "Fences raised: (kind, product) pairs whose records a change made void.";
+    CacheVoidedCollateral, "catwalk_cache_voided_collateral_total", "", "Records voided because they share a fence's word; more than 3 a fence want a larger cache.size.";
+    CacheVoidedAll, "catwalk_cache_voided_all_total", "", "Times that everything was voided; the log has the reason.";
+    CacheAudited, "catwalk_cache_audited_total", "", "Hits read again from the database and compared.";
+    CacheInconsistent, "catwalk_cache_inconsistent_total", "", "Audited hits that differed without a change that the feed knew of. Must stay 0: report it, with the log.";
+    FeedPolls, "catwalk_feed_polls_total", "", "Times that the change feed asked the database.";
+    FeedChanges, "catwalk_feed_changes_total", "", "Changes that it brought.";
+    FeedLost, "catwalk_feed_lost_total", "", "Times that it lost the database, or could not follow it.";
     DatabaseStatements, "catwalk_db_statements_total", "", "Statements sent to PostgreSQL.";
     DatabaseKeys, "catwalk_db_keys_total", "", "Keys fetched by those statements; keys per statement shows how well misses batch.";
     DatabaseErrors, "catwalk_db_errors_total", "", "Statements that failed; see the log.";

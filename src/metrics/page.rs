@@ -59,15 +59,17 @@ impl MetricsPage {
 }
 
 impl SlotMetrics {
+    /// Returns the count before.
     #[inline]
-    pub fn add(&self, counter: Counter, n: u64) {
+    pub fn add(&self, counter: Counter, n: u64) -> u64 {
         let offset = self.slot * BLOCK_SIZE_BYTES + counter as usize * 8;
-        self.page.memory.word(offset).fetch_add(n, Ordering::Relaxed);
+        self.page.memory.word(offset).fetch_add(n, Ordering::Relaxed)
     }
 
+    /// Returns the count before.
     #[inline]
-    pub fn count(&self, counter: Counter) {
-        self.add(counter, 1);
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.add(counter, 1)
     }
 
     pub fn page(&self) -> &MetricsPage {

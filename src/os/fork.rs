@@ -84,6 +84,13 @@ pub fn own_pid() -> Pid {
     unistd::getpid()
 }
 
+/// Names this process as ps(1) and top(1) show it; the first 15 bytes count.
+pub fn set_name(name: &str) {
+    if let Ok(name) = CString::new(name) {
+        let _ = prctl::set_name(&name);
+    }
+}
+
 /// Whether this process is root.
 pub fn is_root() -> bool {
     unistd::geteuid().is_root()

@@ -2,7 +2,6 @@
 //! Runs in: worker.
 
 pub mod beat;
-pub mod runtime;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,15 +14,16 @@ use crate::api::reply::Policy;
 use crate::api::shape::Shaper;
 use crate::api::{Factory, Site};
 use crate::cache::arena::DatabaseIdentity;
-use crate::cache::cache_ages;
-use crate::cache::Cache;
-use crate::db::{self, migrate, Pool};
+use crate::cache::watermark::Reason;
+use crate::cache::{to_ns, Ages, Cache};
+use crate::db::{self, changes, migrate, Pool};
 use crate::heritage::Heritage;
 use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE};
 use crate::metrics::Counter;
 use crate::os::fd::{wait_readable, Command, Commands};
 use crate::os::signal::Termination;
 use crate::os::{clock, fd, fork, sched};
+use crate::runtime;
 use crate::slots::Phase;
 
 /// Where a worker sits: its listener's number, its slot, and the epoch of this life.
@@ -40,6 +40,7 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
     runtime::leave_last_words(slots.clone(), seat.slot);
     let termination = Termination::open().expect("a fresh process can open a signalfd");
     slots.set_pid(seat.slot, fork::own_pid().as_raw());
+    fork::set_name(&format!("catwalk-work-{}", seat.listener));
     let descriptors = fd::raise_limit();
     let cpu = heritage.cpus[seat.listener % heritage.cpus.len()];
     if let Err(e) = sched::pin(cpu) {
@@ -54,6 +55,10 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
         }
     }
 }
+
+/// How often the database's schema is looked at, and while it was found wrong.
+const CHECK_PERIOD: Duration = Duration::from_secs(10);
+const CHECK_PERIOD_FAILED: Duration = Duration::from_millis(250);
 
 struct Worker {
     seat: Seat,
@@ -76,8 +81,12 @@ impl Worker {
     fn prepare(heritage: &Heritage, seat: Seat, descriptors: u64) -> anyhow::Result<Worker> {
         let config = &heritage.config;
         let metrics = heritage.metrics.slot(seat.slot);
-        let ages =
-            cache_ages(config.cache_max_age, config.cache_missing_max_age, config.cache_stale_if_error);
+        let ages = Ages {
+            found_ns: to_ns(config.cache_max_age),
+            missing_ns: to_ns(config.cache_missing_max_age),
+            watermark_ns: to_ns(config.cache_staleness_max),
+            stale_ns: to_ns(config.cache_stale_if_error),
+        };
         let cache = Cache::new(heritage.arena.clone(), seat.slot, seat.epoch, ages, metrics.clone());
         let cache = Arc::new(cache);
         let mut address = db::address(&config.database_url, "catwalk")?;
@@ -126,6 +135,7 @@ impl Worker {
         beat.nudge();
         self.site.pool.tick();
         self.site.fetcher.tick();
+        self.site.audit.tick(&self.site.fetcher);
         self.server.tick();
         for ((count, counter), exported) in EXPORTS.into_iter().zip(&mut self.exported) {
             let now = self.server.count(count);
@@ -191,20 +201,27 @@ impl Worker {
     }
 }
 
-/// Checks schema and identity of the database until they are right, and says so to `/readyz`.
+/// Checks schema and identity of the database, again and again, and says so to `/readyz`.
 fn check_database(site: &Site) {
     loop {
         let outcome = site.pool.client().map_err(anyhow::Error::from).and_then(|client| {
             migrate::check(&client)?;
-            let (system_identifier, timeline) = db::identity(&client)?;
-            site.cache.bind(DatabaseIdentity { system_identifier, timeline });
+            let (system_identifier, timeline) = changes::identity(&client)?;
+            bind(site, DatabaseIdentity { system_identifier, timeline });
             Ok(())
         });
         let failed = outcome.is_err();
         *site.database_state.lock() = outcome.map_err(|e| format!("{e:#}"));
-        if !failed {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(if failed { CHECK_PERIOD_FAILED } else { CHECK_PERIOD });
+    }
+}
+
+/// With a cache that is the change feed's to do. Without one something depends on the database's history all the same: the map
+/// of ranks.
+fn bind(site: &Site, identity: DatabaseIdentity) {
+    let arena = site.cache.arena();
+    if !site.cache.is_on() && arena.database() != identity {
+        site.cache.forget_all(Reason::Identity);
+        arena.bind(identity);
     }
 }

@@ -93,13 +93,14 @@ const MUST_NOT_IMPORT: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("metrics/", &["api", "db", "cache", "worker", "master", "etl", "dev"], &[]),
-    ("cache/", &["db", "api", "master", "worker", "etl", "dev"], &[]),
-    ("db/", &["cache", "api", "master", "worker", "etl", "dev"], &[]),
-    ("api/", &["worker", "master", "etl", "dev"], &[]),
-    ("worker/", &["master", "etl", "cli", "dev"], &[]),
-    ("master/", &["cache", "db", "api", "etl", "dev", "worker"], &["master/spawn.rs"]),
-    ("etl/", &["cache", "api", "master", "worker", "dev"], &[]),
+    ("metrics/", &["feed", "api", "db", "cache", "worker", "master", "etl", "dev"], &[]),
+    ("cache/", &["feed", "db", "api", "master", "worker", "etl", "dev"], &[]),
+    ("db/", &["feed", "cache", "api", "master", "worker", "etl", "dev"], &[]),
+    ("api/", &["feed", "worker", "master", "etl", "dev"], &[]),
+    ("worker/", &["feed", "master", "etl", "cli", "dev"], &[]),
+    ("feed/", &["api", "master", "worker", "etl", "dev"], &[]),
+    ("master/", &["cache", "db", "api", "etl", "dev", "worker", "feed"], &["master/spawn.rs"]),
+    ("etl/", &["feed", "cache", "api", "master", "worker", "dev"], &[]),
 ];
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use catwalk::cache::arena::UncheckedArena;
 use catwalk::cache::layout::Layout;
 use catwalk::cache::record::Entry;
-use catwalk::cache::{Ages, Arena, Cache, Encoding, Key, Kind, Lookup, Record};
+use catwalk::cache::{Ages, Arena, Cache, Encoding, Key, Kind, Lookup, Reading, Record};
 use catwalk::catalogue::View;
 use catwalk::metrics::{Counter, MetricsPage};
 use catwalk::os::mmap::SharedMemory;
@@ -59,6 +59,7 @@ fn one_step(cache: &Cache, truth: &Truth, dice: &mut Dice) {
         return;
     }
     let acknowledged = truth.acknowledged(id).load(Ordering::SeqCst);
+    let token = cache.token(key);
     match cache.get(key, 0) {
         Lookup::Hit(hit) => {
             let mut out = Vec::new();
@@ -74,14 +75,14 @@ fn one_step(cache: &Cache, truth: &Truth, dice: &mut Dice) {
                 truth.verified().fetch_add(1, Ordering::Relaxed);
             }
         }
-        Lookup::Miss(token) => {
+        Lookup::Miss | Lookup::Untrusted => {
             let version = truth.written(id).load(Ordering::SeqCst);
             let entry = Entry {
                 view: View::Related(vec![id as i64]),
                 json: body(id, version).into(),
                 gzip: Vec::new(),
             };
-            cache.fill(&Record::make(key, token, 0, 200, &entry).expect("it archives"));
+            cache.fill(&Record::make(key, token, Reading::default(), 200, &entry).expect("it archives"));
         }
     }
 }
@@ -102,7 +103,7 @@ fn process_over_the_arena() {
     let arena = Arc::new(UncheckedArena::new(memory.clone()).open().expect("a sound arena"));
     let epoch = Slots::new(memory, *arena.layout()).begin_life(slot);
     let metrics = MetricsPage::create(slot + 1).expect("memory").slot(slot);
-    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, stale_ns: 0 };
+    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, watermark_ns: u64::MAX, stale_ns: 0 };
     let cache = Cache::new(arena, slot, epoch, ages, metrics.clone());
     let mut dice = Dice(u64::from(std::process::id()));
     loop {
@@ -155,14 +156,14 @@ fn processes_killed_at_any_instruction_leave_a_sound_cache() {
     assert!(kills > seconds * 10 && verified > 10_000, "{kills} kills, {verified} hits verified");
     // Every segment can still be claimed: one life more goes round the whole ring.
     let epoch = slots.begin_life(0);
-    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, stale_ns: 0 };
+    let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, watermark_ns: u64::MAX, stale_ns: 0 };
     let metrics = MetricsPage::create(1).unwrap().slot(0);
     let segments = arena.layout().segments as u64;
     let cache = Cache::new(Arc::new(arena), 0, epoch, ages, metrics.clone());
     for id in 0..segments * 60 {
         let key = Key::new(Kind::Styles, id as i64);
         let entry = Entry { view: View::Missing, json: vec![b'x'; 8_000], gzip: Vec::new() };
-        cache.fill(&Record::make(key, cache.token(key), 0, 200, &entry).unwrap());
+        cache.fill(&Record::make(key, cache.token(key), Reading::default(), 200, &entry).unwrap());
     }
     assert!(metrics.page().total(Counter::CacheRecycled) >= segments);
 }

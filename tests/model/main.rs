@@ -188,3 +188,42 @@ fn token_before_select_and_fence_before_acknowledgement_are_both_needed() {
     assert!(breaks(fill_under_a_write(false, true)), "a token taken after the SELECT");
     assert!(breaks(fill_under_a_write(true, false)), "acknowledged before the fence is raised");
 }
+
+/// The feed raises a fence, then stores the watermark; a reader loads the watermark, then the fence. Whoever sees the watermark
+/// must see the fence.
+fn watermark_over_a_fence(
+    raise_first: bool,
+    watermark_first: bool,
+    release: bool,
+) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let lane = Arc::new(AtomicU64::new(0));
+        let watermark = Arc::new(AtomicU64::new(0));
+        let feed = {
+            let (lane, watermark) = (lane.clone(), watermark.clone());
+            thread::spawn(move || {
+                let order = if release { Ordering::Release } else { Ordering::Relaxed };
+                if !raise_first {
+                    watermark.store(1, order);
+                }
+                lane.store(1, Ordering::Release);
+                if raise_first {
+                    watermark.store(1, order);
+                }
+            })
+        };
+        let early = lane.load(Ordering::Acquire);
+        let seen = watermark.load(Ordering::Acquire);
+        let token = if watermark_first { lane.load(Ordering::Acquire) } else { early };
+        assert!(seen == 0 || token == 1, "a watermark without its fence");
+        feed.join().unwrap();
+    }
+}
+
+#[test]
+fn a_watermark_is_seen_only_with_its_fences() {
+    loom::model(watermark_over_a_fence(true, true, true));
+    assert!(breaks(watermark_over_a_fence(false, true, true)), "a watermark before the fence");
+    assert!(breaks(watermark_over_a_fence(true, false, true)), "a fence looked at before the watermark");
+    assert!(breaks(watermark_over_a_fence(true, true, false)), "a watermark without Release");
+}

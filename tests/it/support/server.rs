@@ -130,7 +130,17 @@ impl Server {
 
     /// Process ids of the workers.
     pub fn workers(&self) -> Vec<Pid> {
-        children_of(self.pid()).into_iter().filter(|pid| command_of(*pid).contains("catwalk")).collect()
+        children_of(self.pid()).into_iter().filter(|pid| name_of(*pid).starts_with("catwalk-work")).collect()
+    }
+
+    /// Process id of the change feed.
+    pub fn feed(&self) -> Pid {
+        let mut found = None;
+        eventually("the change feed runs", || {
+            found = children_of(self.pid()).into_iter().find(|pid| name_of(*pid) == "catwalk-feed");
+            found.is_some()
+        });
+        found.expect("found")
     }
 
     /// Process id of the private PostgreSQL.
@@ -188,6 +198,11 @@ pub fn children_of(parent: Pid) -> Vec<Pid> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw).collect()
+}
+
+fn name_of(pid: Pid) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_string()
 }
 
 fn command_of(pid: Pid) -> String {

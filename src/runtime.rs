@@ -1,5 +1,5 @@
-//! The coroutine runtime of a worker: one scheduler thread, and a panic that ends the process.
-//! Runs in: worker.
+//! The coroutine runtime of a forked process: one scheduler thread, and a panic that ends the process.
+//! Runs in: worker, feed.
 //!
 //! Even so coroutines run on two threads: what sleeps or times out resumes on may's timer thread. So nothing here
 //! keeps an Rc, a RefCell or a thread-local's address across a yield, and the request path uses no timer.

@@ -1,0 +1,116 @@
+//! The auditor: one hit in many is read again from the database and compared, behind the requests.
+//! Runs in: worker.
+//!
+//! A difference alone says nothing: the product may have changed since. It is kept until the watermark has passed the time of the
+//! second reading; if the fence still is what it was at the hit, a change went by that the feed knew nothing of.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::api::fetch::Fetcher;
+use crate::api::shape::Shaper;
+use crate::cache::{watermark, Cache, Key, RecordHeader, Token};
+use crate::catalogue::View;
+use crate::limits::{AUDIT_ONE_IN, AUDIT_PATIENCE, AUDIT_WAITING_MAX};
+use crate::metrics::{Counter, SlotMetrics};
+use crate::os::clock;
+
+/// What was served.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    key: Key,
+    token: Token,
+    etag: u64,
+}
+
+/// A sample that the database answers otherwise, read at a time (CLOCK_BOOTTIME, ns).
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
+    sample: Sample,
+    read_ns: u64,
+}
+
+/// A worker's auditor.
+pub struct Audit {
+    cache: Arc<Cache>,
+    metrics: SlotMetrics,
+    one_in: u64,
+    samples: Mutex<Vec<Sample>>,
+    suspects: Mutex<Vec<Suspect>>,
+}
+
+impl Audit {
+    pub fn new(cache: Arc<Cache>, metrics: SlotMetrics) -> Arc<Audit> {
+        let samples = Mutex::new(Vec::with_capacity(AUDIT_WAITING_MAX));
+        // A divisor for tests: ten thousand hits are too many to wait for.
+        let one_in = std::env::var("CATWALK_TEST_AUDIT_ONE_IN").ok().and_then(|n| n.parse().ok());
+        Arc::new(Audit {
+            cache,
+            metrics,
+            one_in: one_in.unwrap_or(AUDIT_ONE_IN),
+            samples,
+            suspects: Mutex::default(),
+        })
+    }
+
+    /// Notes the hit if it is the one in many; `hits` counts those before.
+    #[inline]
+    pub fn sample(&self, hits: u64, header: &RecordHeader) {
+        if hits.is_multiple_of(self.one_in) {
+            self.note(Sample { key: header.key, token: header.token, etag: header.etag });
+        }
+    }
+
+    /// Nobody waits for the lock, and nothing is allocated: a sample more or less is all the same.
+    #[cold]
+    fn note(&self, sample: Sample) {
+        if let Some(mut samples) = self.samples.try_lock() {
+            if samples.len() < AUDIT_WAITING_MAX {
+                samples.push(sample);
+            }
+        }
+    }
+
+    /// Sends what was noted to a lane, and judges what it found. A few times a second.
+    pub fn tick(self: &Arc<Audit>, fetcher: &Fetcher) {
+        self.judge(clock::boottime_ns());
+        let samples: Vec<Sample> = self.samples.lock().drain(..).collect();
+        if !samples.is_empty() {
+            let audit = self.clone();
+            fetcher.run_behind(move |fetcher, shaper| {
+                samples.into_iter().for_each(|sample| audit.compare(fetcher, shaper, sample));
+            });
+        }
+    }
+
+    fn compare(&self, fetcher: &Fetcher, shaper: &mut Shaper, sample: Sample) {
+        let Key { kind, id } = sample.key;
+        // A database that can't be asked is told of elsewhere.
+        let Ok(mut read) = fetcher.views(kind, &[id]) else { return };
+        self.metrics.count(Counter::CacheAudited);
+        let view = read.found.remove(&id).unwrap_or(View::Missing);
+        if shaper.etag(sample.key, &view) != sample.etag {
+            self.suspects.lock().push(Suspect { sample, read_ns: clock::boottime_ns() });
+        }
+    }
+
+    fn judge(&self, now_ns: u64) {
+        let watermark_ns = watermark::watermark_ns(self.cache.arena());
+        let patience_ns = AUDIT_PATIENCE.as_nanos() as u64;
+        self.suspects.lock().retain(|Suspect { sample, read_ns }| {
+            if watermark_ns < *read_ns {
+                return now_ns.saturating_sub(*read_ns) < patience_ns;
+            }
+            if self.cache.token(sample.key) == sample.token {
+                self.metrics.count(Counter::CacheInconsistent);
+                log::error!(
+                    "{:?} was served from the cache and is another one in the database: voided",
+                    sample.key
+                );
+                self.cache.forget(sample.key);
+            }
+            false
+        });
+    }
+}
