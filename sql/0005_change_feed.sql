@@ -97,6 +97,10 @@ begin
         create function catwalk_note_row() returns trigger language plpgsql security definer
         set search_path = %1$I, pg_temp as $body$
         begin
+            if tg_argv[0] = 'existence' and tg_op = 'UPDATE' and new.id = old.id then
+                insert into catwalk_changes (what, id) values ('product', new.id);
+                return null;
+            end if;
             if tg_op <> 'DELETE' then
                 insert into catwalk_changes (what, id) values (tg_argv[0], (to_jsonb(new) ->> tg_argv[1])::bigint);
             end if;

@@ -81,8 +81,6 @@ pub const FEED_CHANGES_MAX: usize = 131_072;
 /// How often the change table's partitions are looked after.
 pub const FEED_ROTATE_PERIOD: Duration = Duration::from_secs(600);
 
-/// Of the hits, one in so many is read again and compared.
-pub const AUDIT_ONE_IN: u64 = 10_000;
 /// Hits that wait for their audit at most; more are passed over.
 pub const AUDIT_WAITING_MAX: usize = 64;
 /// Longest wait for the watermark to pass an audit that found a difference.

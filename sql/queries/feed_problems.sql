@@ -16,4 +16,4 @@ where not exists (
     where t.tgrelid = to_regclass('products') and t.tgname = e.name and t.tgenabled = e.enabled::"char")
 union all
 select format('table %s has child tables, whose changes are not noted', f.name)
-from catwalk_followed f join pg_class c on c.oid = to_regclass(f.name) where c.relhassubclass
+from catwalk_followed f where exists (select from pg_inherits i where i.inhparent = to_regclass(f.name))

@@ -12,7 +12,7 @@ use crate::api::fetch::Fetcher;
 use crate::api::shape::Shaper;
 use crate::cache::{watermark, Cache, Key, RecordHeader, Token};
 use crate::catalogue::View;
-use crate::limits::{AUDIT_ONE_IN, AUDIT_PATIENCE, AUDIT_WAITING_MAX};
+use crate::limits::{AUDIT_PATIENCE, AUDIT_WAITING_MAX};
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
 
@@ -41,17 +41,10 @@ pub struct Audit {
 }
 
 impl Audit {
-    pub fn new(cache: Arc<Cache>, metrics: SlotMetrics) -> Arc<Audit> {
+    /// Compares one in `one_in` hits.
+    pub fn new(cache: Arc<Cache>, metrics: SlotMetrics, one_in: u64) -> Arc<Audit> {
         let samples = Mutex::new(Vec::with_capacity(AUDIT_WAITING_MAX));
-        // A divisor for tests: ten thousand hits are too many to wait for.
-        let one_in = std::env::var("CATWALK_TEST_AUDIT_ONE_IN").ok().and_then(|n| n.parse().ok());
-        Arc::new(Audit {
-            cache,
-            metrics,
-            one_in: one_in.unwrap_or(AUDIT_ONE_IN),
-            samples,
-            suspects: Mutex::default(),
-        })
+        Arc::new(Audit { cache, metrics, one_in, samples, suspects: Mutex::default() })
     }
 
     /// Notes the hit if it is the one in many; `hits` counts those before.

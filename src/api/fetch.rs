@@ -271,6 +271,14 @@ impl Fetcher {
         fetcher
     }
 
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// Fetches `key` for a request received at `asked_ns`, or joins a fetch of it that may answer it: never one under an
     /// older token, which may have read before a write that this reader must see.
     ///

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 use crate::cache::Cache;
+use crate::config::Config;
 use crate::db::Pool;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::slots::Slots;
@@ -45,17 +46,17 @@ pub struct Site {
 
 impl Site {
     pub fn new(
-        cache: Arc<Cache>,
+        config: &Config,
         fetcher: Arc<Fetcher>,
-        pool: Arc<Pool>,
         slots: Slots,
         metrics: SlotMetrics,
-        policy: Policy,
         id_seed: u64,
     ) -> Site {
+        let (cache, pool) = (fetcher.cache().clone(), fetcher.pool().clone());
+        let audit = Audit::new(cache.clone(), metrics.clone(), config.cache_audit_one_in);
         let database_state = parking_lot::Mutex::new(Err("not checked yet".to_string()));
         let request_ids = RequestIds { base: id_seed, next: AtomicU64::new(0) };
-        let audit = Audit::new(cache.clone(), metrics.clone());
+        let policy = Policy::new(config);
         Site { cache, fetcher, pool, slots, metrics, policy, audit, database_state, request_ids }
     }
 }

@@ -50,6 +50,13 @@ struct Place {
     life: u64,
 }
 
+/// What a closer look brought.
+enum Inspection {
+    Standing(Standing),
+    /// It can't be followed, and why.
+    Trouble(String),
+}
+
 impl Follower {
     /// Goes on where the arena's last feed stood.
     pub fn new(arena: Arc<Arena>, metrics: SlotMetrics) -> Follower {
@@ -77,56 +84,48 @@ impl Follower {
 
     fn try_look(&mut self, client: &Client) -> Result<Outcome, Error> {
         let now_ns = clock::boottime_ns();
-        let everything_since = Snapshot::from_xmin(u64::MAX >> 1);
-        let seen = self.place.as_ref().map_or(&everything_since, |place| &place.seen);
+        let nothing_since = Snapshot::from_xmin(u64::MAX >> 1);
+        let seen = self.place.as_ref().map_or(&nothing_since, |place| &place.seen);
         let poll = changes::poll(client, seen, FEED_CHANGES_MAX + 1)?;
         self.metrics.count(Counter::FeedPolls);
-        if let Some(trouble) = self.check(client, &poll)? {
-            // Whatever is put right: the next look finds the triggers changed, or the server another one.
-            self.server.clear();
-            return Ok(self.stand_back(State::Unfollowable, &trouble));
-        }
-        let outcome = self.apply(&poll);
-        self.settle(poll);
+        let found = match self.is_as_before(&poll) {
+            true => None,
+            false => match self.inspect(client, &poll)? {
+                Inspection::Trouble(why) => return Ok(self.stand_back(State::Unfollowable, &why)),
+                Inspection::Standing(standing) => Some(standing),
+            },
+        };
+        let outcome = self.apply(&poll, found.as_ref());
+        self.settle(poll, found);
         watermark::advance(&self.arena, now_ns);
         self.follow_on(client);
         Ok(outcome)
     }
 
-    /// Looks at what the poll can't show by its changes. Some: it can't be followed, and why.
-    fn check(&mut self, client: &Client, poll: &Poll) -> Result<Option<String>, Error> {
-        let is_same_server = self.server == poll.server;
+    /// Whether the same server answered, and the same triggers were in force.
+    fn is_as_before(&self, poll: &Poll) -> bool {
         let is_same_place = self.place.as_ref().is_some_and(|place| place.followed == poll.followed);
-        if is_same_server && is_same_place {
-            return Ok(None);
-        }
+        self.trouble.is_none() && is_same_place && self.server == poll.server && !poll.in_recovery
+    }
+
+    /// Looks at what a poll can't show by its changes.
+    fn inspect(&mut self, client: &Client, poll: &Poll) -> Result<Inspection, Error> {
         if poll.in_recovery {
-            return Ok(Some("the server is in recovery: it is no primary".into()));
+            return Ok(Inspection::Trouble("the server is in recovery: it is no primary".into()));
         }
-        if let Some(problems) = changes::problems(client)? {
-            if self.trouble.as_ref() != Some(&problems) {
-                self.void(Reason::Triggers);
-            }
-            return Ok(Some(problems));
+        let Some(problems) = changes::problems(client)? else {
+            return Ok(Inspection::Standing(changes::standing(client)?));
+        };
+        if self.trouble.as_ref() != Some(&problems) {
+            self.void(Reason::Triggers);
         }
-        let standing = changes::standing(client)?;
-        let Standing { system_identifier, timeline, life, .. } = standing;
-        let identity = DatabaseIdentity { system_identifier, timeline };
-        // Voided before anything is noted: whoever goes on after a death in between finds the same break.
-        if let Some(reason) = self.find_break(identity, &standing, poll) {
-            self.void(reason);
-        }
-        self.arena.bind(identity);
-        self.server.clone_from(&poll.server);
-        let seen = self.place.take().map_or_else(|| poll.snapshot.clone(), |place| place.seen);
-        self.place = Some(Place { seen, followed: poll.followed, life });
-        Ok(None)
+        Ok(Inspection::Trouble(problems))
     }
 
     /// Why changes can't be followed from the present place on, if they can't.
-    fn find_break(&self, identity: DatabaseIdentity, standing: &Standing, poll: &Poll) -> Option<Reason> {
+    fn find_break(&self, standing: &Standing, poll: &Poll) -> Option<Reason> {
         let Some(place) = &self.place else { return Some(Reason::NoCursor) };
-        if self.arena.database() != identity {
+        if self.arena.database() != identity(standing) {
             Some(Reason::Identity)
         } else if place.life != standing.life {
             Some(Reason::Life)
@@ -139,20 +138,27 @@ impl Follower {
         }
     }
 
-    /// Raises the fences of what became visible.
-    fn apply(&mut self, poll: &Poll) -> Outcome {
-        if poll.changes.is_empty() {
-            return Outcome::Quiet;
-        }
-        self.metrics.add(Counter::FeedChanges, poll.changes.len() as u64);
-        if poll.changes.iter().any(|change| change.what == What::Everything) {
-            self.void(Reason::Noted);
-        } else if poll.changes.len() > FEED_CHANGES_MAX {
-            self.void(Reason::TooMany);
+    /// Raises the fences of what became visible, or voids everything.
+    fn apply(&mut self, poll: &Poll, found: Option<&Standing>) -> Outcome {
+        let count = poll.changes.len();
+        self.metrics.add(Counter::FeedChanges, count as u64);
+        let is_noted = poll.changes.iter().any(|change| change.what == What::Everything);
+        let reason = if is_noted {
+            Some(Reason::Noted)
+        } else if count > FEED_CHANGES_MAX {
+            Some(Reason::TooMany)
         } else {
-            self.raise(&poll.changes);
+            found.and_then(|standing| self.find_break(standing, poll))
+        };
+        match reason {
+            Some(reason) => self.void(reason),
+            None => self.raise(&poll.changes),
         }
-        Outcome::Changes
+        if count == 0 {
+            Outcome::Quiet
+        } else {
+            Outcome::Changes
+        }
     }
 
     fn raise(&self, changes: &[Change]) {
@@ -176,12 +182,18 @@ impl Follower {
         }
     }
 
-    /// From here on the poll's snapshot is what was seen.
-    fn settle(&mut self, poll: Poll) {
-        let Some(place) = &mut self.place else { return };
-        place.seen = poll.snapshot;
-        let Place { seen, followed, life } = place;
-        watermark::set_cursor(&self.arena, Cursor { xmin: seen.xmin, followed: *followed, life: *life });
+    /// From here on the poll's snapshot is what was seen. After the voiding: who goes on after a death in between finds the
+    /// same break.
+    fn settle(&mut self, poll: Poll, found: Option<Standing>) {
+        if let Some(standing) = &found {
+            self.arena.bind(identity(standing));
+            self.server = poll.server;
+        }
+        let life = found.map(|standing| standing.life).or(self.place.as_ref().map(|place| place.life));
+        let life = life.expect("a first look inspects");
+        let cursor = Cursor { xmin: poll.snapshot.xmin, followed: poll.followed, life };
+        watermark::set_cursor(&self.arena, cursor);
+        self.place = Some(Place { seen: poll.snapshot, followed: poll.followed, life });
     }
 
     /// The watermark stays; what is wrong is told once.
@@ -208,6 +220,10 @@ impl Follower {
             }
         }
     }
+}
+
+fn identity(standing: &Standing) -> DatabaseIdentity {
+    DatabaseIdentity { system_identifier: standing.system_identifier, timeline: standing.timeline }
 }
 
 /// Kinds of answers, beside lists, that a change makes void.

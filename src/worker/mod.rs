@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use may_minihttp::{Count, Limits, Server, Settings};
 
 use crate::api::fetch::Fetcher;
-use crate::api::reply::Policy;
 use crate::api::shape::Shaper;
 use crate::api::{Factory, Site};
 use crate::cache::arena::DatabaseIdentity;
@@ -93,11 +92,9 @@ impl Worker {
         address.request_timeout = Some(config.database_timeout);
         address.connect_timeout = address.connect_timeout.min(DATABASE_WAIT_MAX);
         let pool = Pool::start(address, config.connections_per_worker(), metrics.clone());
-        let fetcher = Fetcher::start(pool.clone(), cache.clone(), Shaper::new(config), metrics.clone());
+        let fetcher = Fetcher::start(pool, cache, Shaper::new(config), metrics.clone());
         let id_seed = clock::boottime_ns().rotate_left(20) ^ (u64::from(seat.epoch) << 48) ^ seat.slot as u64;
-        let policy = Policy::new(config);
-        let site = Site::new(cache, fetcher, pool, heritage.slots.clone(), metrics, policy, id_seed);
-        let site = Arc::new(site);
+        let site = Arc::new(Site::new(config, fetcher, heritage.slots.clone(), metrics, id_seed));
         let limits = Limits {
             connections_max: config.http_connections_per_worker(descriptors),
             ..config.limits.clone()

@@ -145,8 +145,12 @@ impl Server {
 
     /// Process id of the private PostgreSQL.
     pub fn postgres(&self) -> Pid {
-        let found = children_of(self.pid()).into_iter().find(|pid| command_of(*pid).contains("postgres"));
-        found.expect("dev runs a PostgreSQL")
+        self.find_postgres().expect("dev runs a PostgreSQL")
+    }
+
+    /// The same, None while it is down.
+    pub fn find_postgres(&self) -> Option<Pid> {
+        children_of(self.pid()).into_iter().find(|pid| command_of(*pid).contains("postgres"))
     }
 
     /// The value of a counter in /metrics.
