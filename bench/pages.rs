@@ -3,46 +3,24 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+#[path = "server.rs"]
+mod server;
+use server::Server;
 
 const PRODUCTS: u64 = 1_000_000;
 const REQUESTS: usize = 4_000;
 
 fn main() {
-    let dir = std::env::temp_dir().join(format!("catwalk-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory");
-    let notify = dir.join("notify");
-    let socket = UnixDatagram::bind(&notify).expect("a socket");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_catwalk"));
-    command
-        .args(["dev", "--listen", "127.0.0.1:0", "--products", "10", "--cache-size", "0", "--dir"])
-        .arg(dir.join("d"));
-    let mut server =
-        command.env("NOTIFY_SOCKET", &notify).stdout(Stdio::null()).spawn().expect("catwalk starts");
-    let address = wait_ready(&socket);
-    fill(&std::fs::read_to_string(dir.join("d/database.url")).expect("dev writes it"));
-    measure(&address);
-    let _ = Command::new("kill").arg(server.id().to_string()).status();
-    let _ = server.wait();
-    let _ = std::fs::remove_dir_all(&dir);
-}
-
-fn wait_ready(socket: &UnixDatagram) -> String {
-    let mut buf = [0u8; 4096];
-    loop {
-        let len = socket.recv(&mut buf).expect("a message");
-        let text = String::from_utf8_lossy(&buf[..len]).into_owned();
-        if let Some(url) = text.lines().find_map(|l| l.strip_prefix("X_CATWALK_URL=http://")) {
-            return url.to_string();
-        }
-    }
+    let server = Server::start(&["--products", "10", "--cache-size", "0"]);
+    fill(&server);
+    measure(&server.address);
 }
 
 /// Ids with gaps, as in a catalogue that has lived: three of four exist.
-fn fill(url: &str) {
-    let db = catwalk::db::connect(url.trim()).expect("the cluster takes connections");
+fn fill(server: &Server) {
+    let db = server.database();
     db.batch_execute(&format!(
         "insert into products (id, name, slogan, description, category, default_price)
          select g, 'Product ' || g, 'A slogan', repeat('A description. ', 12), 'Pants', g % 500

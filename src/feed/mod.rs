@@ -20,8 +20,8 @@ use crate::limits::{
 };
 use crate::metrics::{Counter, MetricsPage};
 use crate::os::fd::{wait_readable, Command, Commands};
-use crate::os::fork;
 use crate::os::signal::Termination;
+use crate::os::{fork, sched};
 use crate::runtime;
 use crate::slots::{Phase, Slots};
 use follow::{Follower, Outcome};
@@ -36,6 +36,8 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
     let mut termination = Termination::open().expect("a fresh process can open a signalfd");
     slots.set_pid(slot, fork::own_pid().as_raw());
     fork::set_name("catwalk-feed");
+    // It competes with workers that never sleep under load; what it waits for, answers wait for.
+    sched::run_soon();
     runtime::configure();
     let mut address = match db::address(&heritage.config.database_url, "catwalk feed") {
         Ok(address) => address,

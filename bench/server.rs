@@ -1,0 +1,53 @@
+//! A `catwalk dev` for a bench: started on a free port, ended with it.
+//! Runs in: offline.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+pub struct Server {
+    child: Child,
+    dir: PathBuf,
+    pub address: String,
+    pub database_url: String,
+}
+
+impl Server {
+    /// Starts it with `args`, and waits until it says READY=1.
+    pub fn start(args: &[&str]) -> Server {
+        let dir = std::env::temp_dir().join(format!("catwalk-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let notify = dir.join("notify");
+        let socket = UnixDatagram::bind(&notify).expect("a socket");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_catwalk"));
+        command.args(["dev", "--listen", "127.0.0.1:0", "--dir"]).arg(dir.join("d")).args(args);
+        let child =
+            command.env("NOTIFY_SOCKET", &notify).stdout(Stdio::null()).spawn().expect("catwalk starts");
+        let address = wait_ready(&socket);
+        let database_url = std::fs::read_to_string(dir.join("d/database.url")).expect("dev writes it");
+        Server { child, dir, address, database_url: database_url.trim().to_string() }
+    }
+
+    pub fn database(&self) -> may_postgres::Client {
+        catwalk::db::connect(&self.database_url).expect("the cluster takes connections")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn wait_ready(socket: &UnixDatagram) -> String {
+    let mut buf = [0u8; 4096];
+    loop {
+        let len = socket.recv(&mut buf).expect("a message");
+        let text = String::from_utf8_lossy(&buf[..len]).into_owned();
+        if let Some(url) = text.lines().find_map(|l| l.strip_prefix("X_CATWALK_URL=http://")) {
+            return url.to_string();
+        }
+    }
+}
