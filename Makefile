@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run test lint build soak bench clean
+.PHONY: help run test lint build soak coherence bench clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -12,7 +12,8 @@ help:
 	@echo 'make lint    formatting, clippy with warnings denied, dependency rules'
 	@echo 'make build   the release binary, target/release/catwalk'
 	@echo 'make soak    the tests that kill, for 30 seconds each'
-	@echo 'make bench   last page against first page of a million products'
+	@echo 'make coherence  a million reads under every fault of the database and the change feed, and each of its rules'
+	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers'
 	@echo 'make clean   what was built, and the private cluster'
 
 run: build
@@ -34,8 +35,12 @@ lint:
 soak: prepare
 	SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed
 
+coherence: prepare
+	@.ci/instruments
+	COHERENCE_READS=1000000 cargo test --locked --release --test it d_coherence -- --nocapture --test-threads 1
+
 bench: prepare
-	cargo bench --locked --bench pages
+	cargo bench --locked --bench pages --bench visible --bench writers
 
 .PHONY: prepare
 prepare:
