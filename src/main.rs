@@ -69,7 +69,11 @@ fn check(args: &Check) -> Result<i32> {
         heritage::read_tls(files)?;
     }
     if args.database {
-        db::migrate::check(&db::connect(&config.database_url)?)?;
+        let client = db::connect(&config.database_url)?;
+        db::migrate::check(&client)?;
+        if let Some(problems) = db::changes::problems(&client)? {
+            anyhow::bail!("changes made by others can't be followed: {problems}");
+        }
     }
     println!("ok");
     Ok(0)

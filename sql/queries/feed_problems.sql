@@ -15,5 +15,9 @@ where not exists (
     select from pg_trigger t
     where t.tgrelid = to_regclass('products') and t.tgname = e.name and t.tgenabled = e.enabled::"char")
 union all
-select format('table %s has child tables, whose changes are not noted', f.name)
-from catwalk_followed f where exists (select from pg_inherits i where i.inhparent = to_regclass(f.name))
+select format('table %s has child tables or is one, whose changes are not noted', f.name)
+from catwalk_followed f
+where exists (select from pg_inherits i where to_regclass(f.name) in (i.inhparent, i.inhrelid))
+union all
+select format('table %s has row security: who reads it may not see what was noted', f.name)
+from catwalk_followed f join pg_class c on c.oid = to_regclass(f.name) where c.relrowsecurity

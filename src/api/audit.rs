@@ -4,11 +4,12 @@
 //! A difference alone says nothing: the product may have changed since. It is kept until the watermark has passed the time of the
 //! second reading; if the fence still is what it was at the hit, a change went by that the feed knew nothing of.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::api::fetch::Fetcher;
+use crate::api::fetch::{FetchError, Fetcher};
 use crate::api::shape::Shaper;
 use crate::cache::{watermark, Cache, Key, RecordHeader, Token};
 use crate::catalogue::View;
@@ -38,13 +39,22 @@ pub struct Audit {
     one_in: u64,
     samples: Mutex<Vec<Sample>>,
     suspects: Mutex<Vec<Suspect>>,
+    /// A lane is at it.
+    is_comparing: AtomicBool,
 }
 
 impl Audit {
     /// Compares one in `one_in` hits.
     pub fn new(cache: Arc<Cache>, metrics: SlotMetrics, one_in: u64) -> Arc<Audit> {
         let samples = Mutex::new(Vec::with_capacity(AUDIT_WAITING_MAX));
-        Arc::new(Audit { cache, metrics, one_in, samples, suspects: Mutex::default() })
+        Arc::new(Audit {
+            cache,
+            metrics,
+            one_in,
+            samples,
+            suspects: Mutex::default(),
+            is_comparing: AtomicBool::new(false),
+        })
     }
 
     /// Notes the hit if it is the one in many; `hits` counts those before.
@@ -68,24 +78,32 @@ impl Audit {
     /// Sends what was noted to a lane, and judges what it found. A few times a second.
     pub fn tick(self: &Arc<Audit>, fetcher: &Fetcher) {
         self.judge(clock::boottime_ns());
-        let samples: Vec<Sample> = self.samples.lock().drain(..).collect();
-        if !samples.is_empty() {
-            let audit = self.clone();
-            fetcher.run_behind(move |fetcher, shaper| {
-                samples.into_iter().for_each(|sample| audit.compare(fetcher, shaper, sample));
-            });
+        if self.samples.lock().is_empty() || self.is_comparing.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let audit = self.clone();
+        fetcher.run_behind(move |lane| {
+            if let Some((fetcher, shaper)) = lane {
+                let samples: Vec<Sample> = audit.samples.lock().drain(..).collect();
+                // A database that can't be asked is told of elsewhere.
+                samples
+                    .into_iter()
+                    .take_while(|sample| audit.compare(fetcher, shaper, *sample).is_ok())
+                    .count();
+            }
+            audit.is_comparing.store(false, Ordering::Release);
+        });
     }
 
-    fn compare(&self, fetcher: &Fetcher, shaper: &mut Shaper, sample: Sample) {
+    fn compare(&self, fetcher: &Fetcher, shaper: &mut Shaper, sample: Sample) -> Result<(), FetchError> {
         let Key { kind, id } = sample.key;
-        // A database that can't be asked is told of elsewhere.
-        let Ok(mut read) = fetcher.views(kind, &[id]) else { return };
+        let mut read = fetcher.views(kind, &[id])?;
         self.metrics.count(Counter::CacheAudited);
         let view = read.found.remove(&id).unwrap_or(View::Missing);
         if shaper.etag(sample.key, &view) != sample.etag {
             self.suspects.lock().push(Suspect { sample, read_ns: clock::boottime_ns() });
         }
+        Ok(())
     }
 
     fn judge(&self, now_ns: u64) {

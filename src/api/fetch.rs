@@ -45,6 +45,9 @@ fn list_of(key: Key) -> (u64, i64) {
     (key.id as u64 >> COUNT_BITS, key.id & ((1 << COUNT_BITS) - 1))
 }
 
+/// Fetches of one key for one request, each because the one before was voided on its way.
+const FETCHES_MAX: usize = 3;
+
 /// Where a piece of a list begins.
 #[derive(Debug, Clone, Copy)]
 pub enum ListStart {
@@ -140,12 +143,12 @@ struct Flight {
 
 #[derive(Default)]
 struct Landing {
-    outcome: Option<(Result<Arc<Record>, FetchError>, bool)>,
+    outcome: Option<(Result<Arc<Record>, FetchError>, Filled)>,
     waiting: Vec<Arc<Blocker>>,
 }
 
 impl Flight {
-    fn wait(&self) -> (Result<Arc<Record>, FetchError>, bool) {
+    fn wait(&self) -> (Result<Arc<Record>, FetchError>, Filled) {
         loop {
             let waiter = {
                 let mut landing = self.landing.lock();
@@ -160,9 +163,9 @@ impl Flight {
         }
     }
 
-    fn land(&self, outcome: Result<Arc<Record>, FetchError>, stored: bool) {
+    fn land(&self, outcome: Result<Arc<Record>, FetchError>, filled: Filled) {
         let mut landing = self.landing.lock();
-        landing.outcome = Some((outcome, stored));
+        landing.outcome = Some((outcome, filled));
         landing.waiting.drain(..).for_each(|waiter| waiter.unpark());
     }
 }
@@ -282,20 +285,33 @@ impl Fetcher {
     /// Fetches `key` for a request received at `asked_ns`, or joins a fetch of it that may answer it: never one under an
     /// older token, which may have read before a write that this reader must see.
     ///
-    /// Who joins after the SELECT was sent takes the answer only if it was published: then nothing later has been seen
-    /// by anybody, and no client is answered with less than it had before.
+    /// What was read is answered with only if nobody can have been answered with something later that the cache has lost sight
+    /// of: a value that was voided while it was fetched is fetched again, and who joined after the SELECT was sent takes
+    /// it only if it was published.
     pub fn fetch(&self, key: Key, asked_ns: u64) -> Fetched {
-        let (flight, boarded) = self.board(key, asked_ns, true);
-        if boarded != Boarded::First {
-            self.metrics.count(Counter::CacheJoined);
+        let mut any_joined = false;
+        for attempt in 0..FETCHES_MAX {
+            let (flight, boarded) = self.board(key, asked_ns, attempt == 0);
+            if boarded != Boarded::First {
+                self.metrics.count(Counter::CacheJoined);
+                any_joined = true;
+            }
+            let (outcome, filled) = flight.wait();
+            let is_last_word = match filled {
+                Filled::Published => true,
+                Filled::Voided => false,
+                _ => boarded != Boarded::Underway,
+            };
+            if is_last_word || outcome.is_err() {
+                return Fetched { outcome, joined: any_joined, stored: filled == Filled::Published };
+            }
+            if attempt + 1 == FETCHES_MAX {
+                // Written to faster than it can be read: what others have of it is void, so that none is older than this.
+                self.cache.forget(key);
+                return Fetched { outcome, joined: any_joined, stored: false };
+            }
         }
-        let (outcome, stored) = flight.wait();
-        if boarded == Boarded::Underway && outcome.is_ok() && !stored {
-            let (flight, _) = self.board(key, asked_ns, false);
-            let (outcome, stored) = flight.wait();
-            return Fetched { outcome, joined: true, stored };
-        }
-        Fetched { outcome, joined: boarded != Boarded::First, stored }
+        unreachable!("the last attempt returns")
     }
 
     fn board(&self, key: Key, asked_ns: u64, may_be_underway: bool) -> (Arc<Flight>, Boarded) {
@@ -342,13 +358,9 @@ impl Fetcher {
         }
     }
 
-    /// Has a lane do `work` some time; nobody waits for it.
-    pub fn run_behind(&self, work: impl FnOnce(&Fetcher, &mut Shaper) + Send + 'static) {
-        self.push_job(Box::new(|lane: Option<(&Fetcher, &mut Shaper)>| {
-            if let Some((fetcher, shaper)) = lane {
-                work(fetcher, shaper);
-            }
-        }));
+    /// Has a lane do `work` some time, without a lane if none was free for long; nobody waits for it.
+    pub fn run_behind(&self, work: impl FnOnce(Option<(&Fetcher, &mut Shaper)>) + Send + 'static) {
+        self.push_job(Box::new(work));
     }
 
     fn push_job(&self, job: Job) {
@@ -366,7 +378,7 @@ impl Fetcher {
         };
         for work in late {
             match work {
-                Work::Flight(flight) => self.land(&flight, Err(FetchError::too_busy()), false),
+                Work::Flight(flight) => self.land(&flight, Err(FetchError::too_busy()), Filled::Refused),
                 Work::Job { job, .. } => job(None),
             }
         }
@@ -423,7 +435,7 @@ impl Fetcher {
     fn serve(&self, batch: &[Arc<Flight>], shaper: &mut Shaper) {
         let now_ns = clock::boottime_ns();
         let (late, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|f| is_late(f.born_ns, now_ns));
-        late.iter().for_each(|flight| self.land(flight, Err(FetchError::too_busy()), false));
+        late.iter().for_each(|flight| self.land(flight, Err(FetchError::too_busy()), Filled::Refused));
         if !batch.is_empty() {
             self.fetch_batch(&batch, shaper);
         }
@@ -440,7 +452,7 @@ impl Fetcher {
                 }
             }
             Err(error) => {
-                batch.iter().for_each(|flight| self.land(flight, Err(error.clone()), false));
+                batch.iter().for_each(|flight| self.land(flight, Err(error.clone()), Filled::Refused));
             }
         }
     }
@@ -480,24 +492,28 @@ impl Fetcher {
         let reading = Reading { born_ns: flight.born_ns, position };
         match Record::make(flight.key, flight.token, reading, status, &entry) {
             Ok(record) => {
-                let stored = self.cache.fill(&record) == Filled::Published;
-                self.land(flight, Ok(Arc::new(record)), stored);
+                let filled = self.cache.fill(&record);
+                self.land(flight, Ok(Arc::new(record)), filled);
             }
             Err(error) => {
                 log::error!("making a record for {:?}: {error}", flight.key);
-                self.land(flight, Err(FetchError::Failed("the answer could not be shaped".into())), false);
+                self.land(
+                    flight,
+                    Err(FetchError::Failed("the answer could not be shaped".into())),
+                    Filled::Refused,
+                );
             }
         }
     }
 
-    fn land(&self, flight: &Flight, outcome: Result<Arc<Record>, FetchError>, stored: bool) {
+    fn land(&self, flight: &Flight, outcome: Result<Arc<Record>, FetchError>, filled: Filled) {
         {
             let mut state = self.state.lock();
             if state.flights.get(&flight.key).is_some_and(|f| std::ptr::eq(&**f, flight)) {
                 state.flights.remove(&flight.key);
             }
         }
-        flight.land(outcome, stored);
+        flight.land(outcome, filled);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::api::problem::Problem;
 use crate::api::reply::{write_record, write_stream, Source};
 use crate::api::stream::{ListSource, Unmade};
 use crate::api::Site;
-use crate::cache::{Encoding, Hit, Key, Kind, Lookup};
+use crate::cache::{watermark, Encoding, Hit, Key, Kind, Lookup};
 use crate::limits::{LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX};
 use crate::metrics::Counter;
 
@@ -112,7 +112,9 @@ fn miss(
 
 /// Answers with a value past its age or not known to be fresh, while no database can be reached (RFC 5861, 4). False when there is none.
 fn write_stale(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key) -> bool {
-    if site.pool.is_reachable() {
+    // Silence alone may be a lock on a table; it counts when the change feed hears nothing either.
+    let is_cut_off = watermark::state(site.cache.arena()) == watermark::State::CutOff;
+    if !site.pool.is_gone() && (site.pool.is_reachable() || !is_cut_off) {
         return false;
     }
     let Some(hit) = site.cache.get_stale(key, req.received_at_ns()) else { return false };

@@ -10,6 +10,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::arena::Arena;
+use crate::cache::fence;
 use crate::cache::record::RecordHeader;
 use crate::cache::segment;
 use crate::limits::BUCKET_ITEMS;
@@ -60,6 +61,8 @@ pub enum Published {
     Yes,
     /// The present record of the key was read from a later snapshot, under the same token.
     Overtaken,
+    /// The present record of the key is valid and this one is not any more.
+    Voided,
     /// Every compare-and-swap was lost to others.
     Lost,
 }
@@ -73,6 +76,7 @@ enum Place {
         displaces: bool,
     },
     Overtaken,
+    Voided,
 }
 
 /// Puts `item`, whose record has `header`, into its bucket: over an item of the same key if there is one, else into an
@@ -83,8 +87,10 @@ pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotM
     let hash = arena.hash(header.key);
     let item = Item { tag: tag(hash), ..item };
     for _ in 0..BUCKET_ITEMS {
-        let Place::At { at, seen, displaces } = choose(arena, hash, header, item) else {
-            return Published::Overtaken;
+        let (at, seen, displaces) = match choose(arena, hash, header, item) {
+            Place::At { at, seen, displaces } => (at, seen, displaces),
+            Place::Overtaken => return Published::Overtaken,
+            Place::Voided => return Published::Voided,
         };
         // ORDERING: Release pairs with the Acquire of `matches`.
         let swapped =
@@ -93,8 +99,7 @@ pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotM
             if displaces {
                 metrics.count(Counter::CacheDisplaced);
             }
-            clear_older(arena, hash, header, item);
-            return Published::Yes;
+            return settle(arena, hash, header, item);
         }
     }
     Published::Lost
@@ -113,6 +118,9 @@ fn choose(arena: &Arena, hash: u64, header: &RecordHeader, item: Item) -> Place 
                 if found.token == header.token && found.reading.position > header.reading.position {
                     return Place::Overtaken;
                 }
+                if found.token != header.token && found.token == fence::token(arena, header.key.fence()) {
+                    return Place::Voided;
+                }
                 own.get_or_insert((at, seen));
             }
             _ => {}
@@ -129,15 +137,19 @@ fn choose(arena: &Arena, hash: u64, header: &RecordHeader, item: Item) -> Place 
     Place::At { at, seen: arena.word(at).load(Ordering::Acquire), displaces: true }
 }
 
-/// Takes out what two publishers left who found no item of the key at the same time: all but the latest.
-fn clear_older(arena: &Arena, hash: u64, header: &RecordHeader, published: Item) {
+/// Takes out what publishers leave who found no item of the key at the same time: all but the latest, be it this one.
+fn settle(arena: &Arena, hash: u64, header: &RecordHeader, published: Item) -> Published {
+    let mut outcome = Published::Yes;
     for item in matches(arena, hash).filter(|item| *item != published) {
-        let older = segment::read_header(arena, item)
-            .is_some_and(|f| f.key == header.key && f.reading.position < header.reading.position);
-        if older {
+        let Some(found) = segment::read_header(arena, item).filter(|f| f.key == header.key) else { continue };
+        if found.token == header.token && found.reading.position > header.reading.position {
+            clear(arena, hash, published);
+            outcome = Published::Overtaken;
+        } else if found.reading.position < header.reading.position {
             clear(arena, hash, item);
         }
     }
+    outcome
 }
 
 /// Headers of all records in `hash`'s bucket.

@@ -163,7 +163,11 @@ impl Cache {
     }
 
     fn inspect(&self, item: Item, key: Key, token: Token, now_ns: u64) -> Inspected {
-        let Some(header) = segment::read_header(&self.arena, item) else { return Inspected::Overtaken };
+        let Some(header) = segment::read_header(&self.arena, item) else {
+            // Its segment has another life: whoever drained it has taken the item out, or it is dead for good.
+            index::clear(&self.arena, self.arena.hash(key), item);
+            return Inspected::Overtaken;
+        };
         if header.key != key || !header.is_plausible(self.arena.layout().segment_size) {
             return Inspected::Other;
         }
@@ -193,8 +197,14 @@ impl Cache {
     pub fn fill(&self, record: &Record) -> Filled {
         let filled = self.try_fill(record);
         let key = record.header().key;
-        if matches!(filled, Filled::TooLarge | Filled::Refused) && self.is_present(key) {
-            // Whoever has seen this value must not be served the older one afterwards.
+        // Whoever has seen this value must not be served an older one afterwards. A refusal is rare; a value too large is not,
+        // and its fence may be that of all lists.
+        let is_lost = match filled {
+            Filled::Refused => self.is_on(),
+            Filled::TooLarge => self.is_present(key),
+            _ => false,
+        };
+        if is_lost {
             self.forget(key);
         }
         self.metrics.count(match filled {
@@ -206,9 +216,11 @@ impl Cache {
         filled
     }
 
-    /// Whether the index holds a record of `key`, fit to serve or not.
+    /// Whether the index holds a record of `key` that nobody has voided.
     fn is_present(&self, key: Key) -> bool {
-        self.is_on() && index::headers(&self.arena, self.arena.hash(key)).any(|found| found.key == key)
+        let present = self.token(key);
+        let mut headers = index::headers(&self.arena, self.arena.hash(key));
+        headers.any(|found| found.key == key && found.token == present)
     }
 
     fn try_fill(&self, record: &Record) -> Filled {
@@ -228,6 +240,7 @@ impl Cache {
         match index::publish(&self.arena, header, item, &self.metrics) {
             Published::Yes => Filled::Published,
             Published::Overtaken => Filled::Overtaken,
+            Published::Voided => Filled::Voided,
             Published::Lost => Filled::Refused,
         }
     }

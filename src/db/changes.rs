@@ -5,9 +5,12 @@
 //! became visible since the last one is what its `open` and `xmax` had kept back. So no order of numbers or times is relied on,
 //! and a transaction that is open for a minute costs an index lookup a poll, not reading all since again.
 
-use may_postgres::{Client, Error};
+use may_postgres::{Client, Error, Row};
 
-use crate::db::statements::{DATABASE_IDENTITY, FEED_POLL, FEED_PROBLEMS, FEED_ROTATE, FEED_STANDING};
+use crate::db::statements::{
+    DATABASE_IDENTITY, FEED_BIRTH, FEED_POLL, FEED_PROBLEMS, FEED_ROTATE, FEED_STYLES, FEED_SURROUNDINGS,
+};
+use crate::limits::FEED_CHANGES_MAX;
 
 /// Which transactions a statement saw (`pg_current_snapshot()`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,87 +50,96 @@ pub enum What {
     Features,
     Styles,
     Related,
+    /// Photos or skus of a style.
+    Style,
     /// Or a word that this version doesn't know.
     Everything,
 }
 
-/// One change: of which product, and what of it.
+/// One change: what, and of which product, or style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     pub what: What,
-    pub product_id: i64,
+    pub id: i64,
 }
 
 /// What one look brought.
 #[derive(Debug)]
 pub struct Poll {
     pub snapshot: Snapshot,
-    /// The triggers, their functions and tables, as one number: another one when any was changed, even for a moment.
-    pub followed: u64,
-    /// Which server process answered: another one has to be looked at again.
-    pub server: String,
-    /// It is a standby, or has not recovered yet.
-    pub in_recovery: bool,
-    /// At most as many as were asked for.
-    pub changes: Vec<Change>,
+    /// Changes of transactions up to this one may have been dropped.
+    pub dropped_xid: u64,
+    /// Another one after a crash, a promotion or a restore: commits that were seen may be gone. None: it has to begin.
+    pub life: Option<u64>,
+    /// None: more than `FEED_CHANGES_MAX`.
+    pub changes: Option<Vec<Change>>,
 }
 
-/// Looks at what became visible since `seen`; at most `changes_max` changes.
-pub fn poll(client: &Client, seen: &Snapshot, changes_max: usize) -> Result<Poll, Error> {
+/// Looks at what became visible since `seen`.
+pub fn poll(client: &Client, seen: &Snapshot) -> Result<Poll, Error> {
     let statement = client.prepare_cached(FEED_POLL)?;
     let xmax = seen.xmax.to_string();
     let open: Vec<String> = seen.open.iter().map(u64::to_string).collect();
-    let rows = client.query(&statement, &[&xmax, &open, &(changes_max as i64)])?;
+    let rows = client.query(&statement, &[&xmax, &open])?;
     let unreadable = || Error::Convert("the feed's poll returned no snapshot".into());
     let (first, rest) = rows.split_first().ok_or_else(unreadable)?;
     let snapshot = Snapshot::read(&first.try_get::<String>(2)?).ok_or_else(unreadable)?;
-    let followed = rapidhash::v3::rapidhash_v3(first.try_get::<String>(3)?.as_bytes());
-    let mut changes = Vec::with_capacity(rest.len());
-    for row in rest {
-        let what = match row.try_get::<String>(0)?.as_str() {
-            "product" => What::Product,
-            "existence" => What::Existence,
-            "features" => What::Features,
-            // A style that is gone was noted itself when it went.
-            "styles" | "style" => What::Styles,
-            "related" => What::Related,
-            _ => What::Everything,
-        };
-        if let Some(product_id) = row.try_get(1)? {
-            changes.push(Change { what, product_id });
-        }
-    }
-    Ok(Poll { snapshot, followed, server: first.try_get(4)?, in_recovery: first.try_get(5)?, changes })
+    let dropped_xid = first.try_get::<String>(3)?.parse().map_err(|_| unreadable())?;
+    let noted: i64 = first.try_get(4)?;
+    let life = first.try_get::<Option<i64>>(5)?.map(|life| life as u64);
+    let few = noted as usize <= FEED_CHANGES_MAX && rest.len() <= FEED_CHANGES_MAX;
+    let changes = if few { Some(rest.iter().map(read_change).collect::<Result<_, _>>()?) } else { None };
+    Ok(Poll { snapshot, dropped_xid, life, changes })
 }
 
-/// Which database a client speaks to, and in which of its lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    pub system_identifier: u64,
-    pub timeline: u64,
-    /// Another one after a crash, a promotion or a restore: commits that were seen may be gone.
-    pub life: u64,
-    /// Changes of transactions up to this one may have been dropped.
-    pub dropped_xid: u64,
+fn read_change(row: &Row) -> Result<Change, Error> {
+    let what = match row.try_get::<String>(0)?.as_str() {
+        "product" => What::Product,
+        "existence" => What::Existence,
+        "features" => What::Features,
+        "styles" => What::Styles,
+        "style" => What::Style,
+        "related" => What::Related,
+        _ => What::Everything,
+    };
+    Ok(Change { what, id: row.try_get(1)? })
+}
+
+/// Products whose styles these are. Of a style that is gone, its going was noted itself.
+pub fn products_of_styles(client: &Client, styles: &[i64]) -> Result<Vec<i64>, Error> {
+    let rows = client.query(&client.prepare_cached(FEED_STYLES)?, &[&styles])?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// What changes are noted by, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The triggers, their functions and tables, as one number: another one when any was changed, even for a moment.
+    pub followed: u64,
+    /// Which database, and when its server was started.
+    pub server: String,
+    /// It is a standby, or has not recovered yet.
+    pub in_recovery: bool,
+}
+
+/// What changes are noted by, now. Asked for after the poll: what hid a change from that has happened by then.
+pub fn surroundings(client: &Client) -> Result<Surroundings, Error> {
+    let row = client.query_one(&client.prepare_cached(FEED_SURROUNDINGS)?, &[])?;
+    // No such tables at all: NULL.
+    let followed: Option<String> = row.try_get(0)?;
+    let followed = rapidhash::v3::rapidhash_v3(followed.unwrap_or_default().as_bytes());
+    Ok(Surroundings { followed, server: row.try_get(1)?, in_recovery: row.try_get(2)? })
+}
+
+/// Begins a life of the database that has none.
+pub fn begin_life(client: &Client) -> Result<(), Error> {
+    client.query(&client.prepare_cached(FEED_BIRTH)?, &[]).map(|_| ())
 }
 
 /// System identifier and timeline of the database that a client speaks to.
 pub fn identity(client: &Client) -> Result<(u64, u64), Error> {
     let row = client.query_one(&client.prepare_cached(DATABASE_IDENTITY)?, &[])?;
     Ok((row.try_get::<i64>(0)? as u64, row.try_get::<i64>(1)? as u64))
-}
-
-/// Where the database stands. Begins a life where it has none.
-pub fn standing(client: &Client) -> Result<Standing, Error> {
-    let (system_identifier, timeline) = identity(client)?;
-    let row = client.query_one(&client.prepare_cached(FEED_STANDING)?, &[])?;
-    let dropped: String = row.try_get(1)?;
-    Ok(Standing {
-        system_identifier,
-        timeline,
-        life: row.try_get::<i64>(0)? as u64,
-        dropped_xid: dropped.parse().map_err(|_| Error::Convert(format!("dropped_xid is {dropped:?}")))?,
-    })
 }
 
 /// What keeps changes from being noted, and the repair; None when all is well.
@@ -138,14 +150,28 @@ pub fn problems(client: &Client) -> Result<Option<String>, Error> {
     Ok((!problems.is_empty()).then(|| format!("{}; {repair}", problems.join("; "))))
 }
 
+/// Steps of one rotation at most: the others come with the next.
+const ROTATE_STEPS_MAX: usize = 8;
+
 /// Makes the change table's partitions of the days to come and drops old ones, as far as nobody is in the way.
 pub fn rotate(client: &Client) -> Result<(), Error> {
-    client.query(&client.prepare_cached(FEED_ROTATE)?, &[]).map(|_| ())
+    let statement = client.prepare_cached(FEED_ROTATE)?;
+    for _ in 0..ROTATE_STEPS_MAX {
+        if !client.query_one(&statement, &[])?.try_get::<bool>(0)? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Snapshot;
+    use super::*;
+
+    #[test]
+    fn the_statement_reads_one_change_more_than_are_followed_one_by_one() {
+        assert_eq!(FEED_POLL.matches(&format!("limit {})\n", FEED_CHANGES_MAX + 1)).count(), 2);
+    }
 
     #[test]
     fn snapshots_are_read_as_postgres_writes_them() {

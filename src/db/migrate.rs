@@ -4,8 +4,6 @@
 use anyhow::{bail, Context, Result};
 use may_postgres::{Client, Error};
 
-use crate::db::changes;
-
 /// A migration: its number is its place, its name the file's.
 struct Migration {
     name: &'static str,
@@ -23,8 +21,8 @@ const MIGRATIONS: &[Migration] = migrations![
     "0002_updated_at",
     "0003_product_ranks",
     "0004_product_ranks_rebuilt",
-    "0005_change_feed",
-    "0006_ranks_applied",
+    "0005_ranks_applied",
+    "0006_change_feed",
 ];
 
 /// Key of the advisory lock that keeps two migrations apart.
@@ -85,10 +83,7 @@ pub fn check(client: &Client) -> Result<()> {
     if done.len() < MIGRATIONS.len() {
         bail!("{} migrations are missing; run `catwalk migrate`", MIGRATIONS.len() - done.len());
     }
-    match changes::problems(client)? {
-        None => Ok(()),
-        Some(problems) => bail!("changes can't be followed: {problems}"),
-    }
+    Ok(())
 }
 
 fn applied(client: &Client) -> Result<Vec<(String, i64)>> {

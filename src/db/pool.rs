@@ -74,6 +74,11 @@ impl Pool {
         !self.unreachable.load(Ordering::Relaxed) && !self.is_silent()
     }
 
+    /// Whether no server takes connections: more than silence, which a lock on a table may be as well.
+    pub fn is_gone(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed)
+    }
+
     /// Whether every connection that lives is one of which nothing has been heard since a request was given up.
     fn is_silent(&self) -> bool {
         let mut living = self.connections.iter().filter_map(|c| c.client().ok()).peekable();

@@ -82,8 +82,8 @@ impl RankMap {
         count: i64,
     ) -> Result<Read<Vec<Product>>, Error> {
         let statement = client.prepare_cached(PRODUCTS_LIST)?;
+        let mut ranks = self.known(history);
         for _ in 0..TRIES_MAX {
-            let ranks = self.known(history);
             // Beyond the last one nothing is listed, but the statement still says whether this map is the present one.
             let (start, rows_max) = ranks.id_at(offset).map_or((0, 0), |id| (id, count));
             let rows = client.query(&statement, &[&start, &rows_max])?;
@@ -92,7 +92,7 @@ impl RankMap {
                 let position: i64 = rows.first().map_or(Ok(0), |row| row.try_get(1))?;
                 return Ok(Read { found: read_list(&rows)?, position: position as u64 });
             }
-            self.refresh(client, history, &ranks)?;
+            ranks = self.refresh(client, history, &ranks)?;
         }
         log::warn!("products are added and removed faster than they can be listed");
         Err(Error::Timeout)
@@ -100,14 +100,18 @@ impl RankMap {
 
     fn known(&self, history: u32) -> Arc<Ranks> {
         let mut present = self.0.lock();
-        if present.0 != history {
+        if present.0 == history {
+            return present.1.clone();
+        }
+        // One who still reads under an older history starts from nothing, and leaves the newer map alone.
+        if (history.wrapping_sub(present.0) as i32) > 0 {
             *present = (history, Arc::default());
         }
-        present.1.clone()
+        Arc::default()
     }
 
-    /// Fetches the blocks that changed since `known`.
-    fn refresh(&self, client: &Client, history: u32, known: &Ranks) -> Result<(), Error> {
+    /// Fetches the blocks that changed since `known`, for everybody if that is still the history.
+    fn refresh(&self, client: &Client, history: u32, known: &Ranks) -> Result<Arc<Ranks>, Error> {
         let statement = client.prepare_cached(PRODUCTS_RANKS)?;
         // A version that went back is another database's: start over.
         let rows = client.query(&statement, &[&known.version])?;
@@ -125,10 +129,11 @@ impl RankMap {
         next.apply(if version < known.version { -1 } else { version }, &changed);
         let mut present = self.0.lock();
         let is_older = present.1.version <= known.version || present.1.version < next.version;
+        let next = Arc::new(next);
         if present.0 == history && is_older {
-            present.1 = Arc::new(next);
+            present.1 = next.clone();
         }
-        Ok(())
+        Ok(next)
     }
 }
 

@@ -2,10 +2,12 @@
 //! Runs in: worker | offline.
 
 pub const DATABASE_IDENTITY: &str = include_str!("../../sql/queries/database_identity.sql");
+pub const FEED_BIRTH: &str = include_str!("../../sql/queries/feed_birth.sql");
 pub const FEED_POLL: &str = include_str!("../../sql/queries/feed_poll.sql");
 pub const FEED_PROBLEMS: &str = include_str!("../../sql/queries/feed_problems.sql");
 pub const FEED_ROTATE: &str = include_str!("../../sql/queries/feed_rotate.sql");
-pub const FEED_STANDING: &str = include_str!("../../sql/queries/feed_standing.sql");
+pub const FEED_STYLES: &str = include_str!("../../sql/queries/feed_styles.sql");
+pub const FEED_SURROUNDINGS: &str = include_str!("../../sql/queries/feed_surroundings.sql");
 pub const PRODUCTS_FETCH: &str = include_str!("../../sql/queries/products_fetch.sql");
 pub const PRODUCTS_LIST: &str = include_str!("../../sql/queries/products_list.sql");
 pub const PRODUCTS_RANKS: &str = include_str!("../../sql/queries/products_ranks.sql");

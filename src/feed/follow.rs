@@ -4,7 +4,7 @@
 //! ```text
 //! nowhere ──poll, void everything──► at a snapshot ──poll──► raise what became visible since ──► the next snapshot
 //!    ▲                                     │
-//!    └── another database, life, trigger; changes dropped, or too many
+//!    └── another database, life, trigger, time gone back; changes dropped, or too many
 //! ```
 //! Voiding comes after a poll and before its watermark: a fill that takes its token afterwards reads a later snapshot than the
 //! poll's, from which on changes are followed.
@@ -17,8 +17,8 @@ use may_postgres::{Client, Error};
 use crate::cache::arena::DatabaseIdentity;
 use crate::cache::watermark::{self, Cursor, Reason, State};
 use crate::cache::{fence, Arena, Key, Kind};
-use crate::db::changes::{self, Change, Poll, Snapshot, Standing, What};
-use crate::limits::{FEED_CHANGES_MAX, FEED_ROTATE_PERIOD};
+use crate::db::changes::{self, Change, Snapshot, Surroundings, What};
+use crate::limits::FEED_ROTATE_PERIOD;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
 
@@ -36,23 +36,26 @@ pub struct Follower {
     arena: Arc<Arena>,
     metrics: SlotMetrics,
     place: Option<Place>,
-    /// The server process that was looked at and found right.
-    server: String,
+    /// The connection that was made ready.
+    backend: i32,
     rotated: Option<Instant>,
     /// What was wrong last: told once.
     trouble: Option<String>,
 }
 
-/// Up to where changes are applied, and under which triggers and life they were noted.
+/// Up to where changes are applied, and in which surroundings and life they were noted.
+#[derive(Clone, PartialEq, Eq)]
 struct Place {
     seen: Snapshot,
     followed: u64,
     life: u64,
+    /// None: whoever was here before has not looked at it.
+    dropped_xid: Option<u64>,
 }
 
 /// What a closer look brought.
 enum Inspection {
-    Standing(Standing),
+    Identity(DatabaseIdentity),
     /// It can't be followed, and why.
     Trouble(String),
 }
@@ -64,8 +67,9 @@ impl Follower {
             seen: Snapshot::from_xmin(xmin),
             followed,
             life,
+            dropped_xid: None,
         });
-        Follower { arena, metrics, place, server: String::new(), rotated: None, trouble: None }
+        Follower { arena, metrics, place, backend: 0, rotated: None, trouble: None }
     }
 
     /// Looks once.
@@ -78,93 +82,107 @@ impl Follower {
 
     /// There is nothing to look at.
     pub fn lose(&mut self, why: &str) -> Outcome {
-        self.server.clear();
         self.stand_back(State::CutOff, why)
     }
 
     fn try_look(&mut self, client: &Client) -> Result<Outcome, Error> {
+        let is_new = self.make_ready(client)?;
         let now_ns = clock::boottime_ns();
         let nothing_since = Snapshot::from_xmin(u64::MAX >> 1);
-        let seen = self.place.as_ref().map_or(&nothing_since, |place| &place.seen);
-        let poll = changes::poll(client, seen, FEED_CHANGES_MAX + 1)?;
+        let mut poll =
+            changes::poll(client, self.place.as_ref().map_or(&nothing_since, |place| &place.seen))?;
+        let surroundings = changes::surroundings(client)?;
         self.metrics.count(Counter::FeedPolls);
-        let found = match self.is_as_before(&poll) {
-            true => None,
-            false => match self.inspect(client, &poll)? {
-                Inspection::Trouble(why) => return Ok(self.stand_back(State::Unfollowable, &why)),
-                Inspection::Standing(standing) => Some(standing),
-            },
+        let Some(life) = poll.life else {
+            changes::begin_life(client)?;
+            return Ok(Outcome::Lost);
         };
-        let outcome = self.apply(&poll, found.as_ref());
-        self.settle(poll, found);
+        let next = Place {
+            followed: surroundings.followed,
+            // A server that was stopped may have been put back to what it was: its start is part of its life.
+            life: rapidhash::v3::rapidhash_v3(format!("{life} {}", surroundings.server).as_bytes()),
+            dropped_xid: Some(poll.dropped_xid),
+            seen: poll.snapshot,
+        };
+        poll.changes = poll.changes.and_then(|changes| resolve(client, changes));
+        let mut reason = noted(poll.changes.as_deref());
+        let is_odd = is_new || self.trouble.is_some() || surroundings.in_recovery;
+        if is_odd || self.find_break(&next).is_some() {
+            match inspect(client, &surroundings)? {
+                Inspection::Trouble(why) => return Ok(self.meet_trouble(&why)),
+                Inspection::Identity(identity) => {
+                    let other = self.place.is_some() && self.arena.database() != identity;
+                    reason = reason.or(other.then_some(Reason::Identity)).or(self.find_break(&next));
+                    self.settle(reason, &poll.changes, next);
+                    self.arena.bind(identity);
+                }
+            }
+        } else {
+            self.settle(reason, &poll.changes, next);
+        }
         watermark::advance(&self.arena, now_ns);
         self.follow_on(client);
-        Ok(outcome)
+        Ok(if poll.changes.is_some_and(|changes| changes.is_empty()) {
+            Outcome::Quiet
+        } else {
+            Outcome::Changes
+        })
     }
 
-    /// Whether the same server answered, and the same triggers were in force.
-    fn is_as_before(&self, poll: &Poll) -> bool {
-        let is_same_place = self.place.as_ref().is_some_and(|place| place.followed == poll.followed);
-        self.trouble.is_none() && is_same_place && self.server == poll.server && !poll.in_recovery
-    }
-
-    /// Looks at what a poll can't show by its changes.
-    fn inspect(&mut self, client: &Client, poll: &Poll) -> Result<Inspection, Error> {
-        if poll.in_recovery {
-            return Ok(Inspection::Trouble("the server is in recovery: it is no primary".into()));
-        }
-        let Some(problems) = changes::problems(client)? else {
-            return Ok(Inspection::Standing(changes::standing(client)?));
-        };
-        if self.trouble.as_ref() != Some(&problems) {
-            self.void(Reason::Triggers);
-        }
-        Ok(Inspection::Trouble(problems))
-    }
-
-    /// Why changes can't be followed from the present place on, if they can't.
-    fn find_break(&self, standing: &Standing, poll: &Poll) -> Option<Reason> {
+    /// Why changes can't be followed from the present place to the next, if they can't.
+    fn find_break(&self, next: &Place) -> Option<Reason> {
         let Some(place) = &self.place else { return Some(Reason::NoCursor) };
-        if self.arena.database() != identity(standing) {
-            Some(Reason::Identity)
-        } else if place.life != standing.life {
+        let (seen, now) = (&place.seen, &next.seen);
+        let is_new_drop = next.dropped_xid != place.dropped_xid;
+        if place.life != next.life || now.xmin < seen.xmin || now.xmax < seen.xmax {
             Some(Reason::Life)
-        } else if place.followed != poll.followed {
+        } else if place.followed != next.followed {
             Some(Reason::Triggers)
-        } else if place.seen.xmin <= standing.dropped_xid {
+        } else if is_new_drop && next.dropped_xid.is_some_and(|xid| xid >= seen.xmin && xid < now.xmax) {
             Some(Reason::Dropped)
         } else {
             None
         }
     }
 
-    /// Raises the fences of what became visible, or voids everything.
-    fn apply(&mut self, poll: &Poll, found: Option<&Standing>) -> Outcome {
-        let count = poll.changes.len();
-        self.metrics.add(Counter::FeedChanges, count as u64);
-        let is_noted = poll.changes.iter().any(|change| change.what == What::Everything);
-        let reason = if is_noted {
-            Some(Reason::Noted)
-        } else if count > FEED_CHANGES_MAX {
-            Some(Reason::TooMany)
-        } else {
-            found.and_then(|standing| self.find_break(standing, poll))
-        };
+    /// Raises the fences of what became visible, or voids everything; then, and not before, this is the place where whoever comes
+    /// next goes on: after a death in between it finds the same.
+    fn settle(&mut self, reason: Option<Reason>, changes: &Option<Vec<Change>>, next: Place) {
+        let changes = changes.as_deref().unwrap_or_default();
+        self.metrics.add(Counter::FeedChanges, changes.len() as u64);
         match reason {
             Some(reason) => self.void(reason),
-            None => self.raise(&poll.changes),
+            None => self.raise(changes),
         }
-        if count == 0 {
-            Outcome::Quiet
-        } else {
-            Outcome::Changes
+        let cursor = Cursor { xmin: next.seen.xmin, followed: next.followed, life: next.life };
+        watermark::set_cursor(&self.arena, cursor);
+        self.place = Some(next);
+    }
+
+    /// Plans of the feed's statements don't depend on what they are asked for: made once a connection. True: it is a new one.
+    fn make_ready(&mut self, client: &Client) -> Result<bool, Error> {
+        let is_new = self.backend != client.process_id();
+        if is_new {
+            client.batch_execute("set plan_cache_mode = force_generic_plan")?;
+            self.backend = client.process_id();
         }
+        Ok(is_new)
+    }
+
+    /// What it does not know of is void; it goes on once this has been put right.
+    fn meet_trouble(&mut self, why: &str) -> Outcome {
+        if self.trouble.as_deref() != Some(why) {
+            self.void(Reason::Triggers);
+        }
+        // Whatever goes by meanwhile, it begins anew.
+        self.place = None;
+        self.stand_back(State::Unfollowable, why)
     }
 
     fn raise(&self, changes: &[Change]) {
         let raise = |kind, id| fence::raise(&self.arena, Key::new(kind, id).fence(), &self.metrics);
         for change in changes {
-            kinds(change.what).iter().for_each(|kind| raise(*kind, change.product_id));
+            kinds(change.what).iter().for_each(|kind| raise(*kind, change.id));
         }
         // All lists share a fence: raised once.
         if changes.iter().any(|change| matches!(change.what, What::Product | What::Existence)) {
@@ -180,20 +198,6 @@ impl Follower {
             Reason::NoCursor => log::debug!("feed: {reason}"),
             _ => log::warn!("feed: every cached answer is void: {reason}"),
         }
-    }
-
-    /// From here on the poll's snapshot is what was seen. After the voiding: who goes on after a death in between finds the
-    /// same break.
-    fn settle(&mut self, poll: Poll, found: Option<Standing>) {
-        if let Some(standing) = &found {
-            self.arena.bind(identity(standing));
-            self.server = poll.server;
-        }
-        let life = found.map(|standing| standing.life).or(self.place.as_ref().map(|place| place.life));
-        let life = life.expect("a first look inspects");
-        let cursor = Cursor { xmin: poll.snapshot.xmin, followed: poll.followed, life };
-        watermark::set_cursor(&self.arena, cursor);
-        self.place = Some(Place { seen: poll.snapshot, followed: poll.followed, life });
     }
 
     /// The watermark stays; what is wrong is told once.
@@ -222,8 +226,46 @@ impl Follower {
     }
 }
 
-fn identity(standing: &Standing) -> DatabaseIdentity {
-    DatabaseIdentity { system_identifier: standing.system_identifier, timeline: standing.timeline }
+/// Styles become the products that they belong to. None: they can't be asked for, as while somebody holds a lock on the table; then
+/// nobody waits for it.
+fn resolve(client: &Client, mut changes: Vec<Change>) -> Option<Vec<Change>> {
+    let styles: Vec<i64> = changes.iter().filter(|c| c.what == What::Style).map(|c| c.id).collect();
+    if styles.is_empty() {
+        return Some(changes);
+    }
+    match changes::products_of_styles(client, &styles) {
+        Ok(products) => {
+            changes.retain(|change| change.what != What::Style);
+            changes.extend(products.into_iter().map(|id| Change { what: What::Styles, id }));
+            Some(changes)
+        }
+        Err(e) => {
+            log::debug!("feed: finding the products of {} styles: {e}", styles.len());
+            None
+        }
+    }
+}
+
+/// What the changes themselves say about following them one by one.
+fn noted(changes: Option<&[Change]>) -> Option<Reason> {
+    match changes {
+        None => Some(Reason::TooMany),
+        Some(changes) => {
+            changes.iter().any(|change| change.what == What::Everything).then_some(Reason::Noted)
+        }
+    }
+}
+
+/// Looks at what neither changes nor surroundings show.
+fn inspect(client: &Client, surroundings: &Surroundings) -> Result<Inspection, Error> {
+    if surroundings.in_recovery {
+        return Ok(Inspection::Trouble("the server is in recovery: it is no primary".into()));
+    }
+    if let Some(problems) = changes::problems(client)? {
+        return Ok(Inspection::Trouble(problems));
+    }
+    let (system_identifier, timeline) = changes::identity(client)?;
+    Ok(Inspection::Identity(DatabaseIdentity { system_identifier, timeline }))
 }
 
 /// Kinds of answers, beside lists, that a change makes void.
@@ -233,6 +275,7 @@ fn kinds(what: What) -> &'static [Kind] {
         What::Existence => &[Kind::Product, Kind::Styles, Kind::Related],
         What::Styles => &[Kind::Styles],
         What::Related => &[Kind::Related],
-        What::Everything => &[],
+        // Resolved before.
+        What::Style | What::Everything => &[],
     }
 }

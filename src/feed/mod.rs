@@ -33,7 +33,8 @@ const TRAFFIC_PERIOD: Duration = Duration::from_millis(100);
 pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
     let slots = heritage.slots.clone();
     runtime::leave_last_words(slots.clone(), slot);
-    let mut termination = Termination::open().expect("a fresh process can open a signalfd");
+    // SIGTERM may be meant for the whole group: the master says when the last worker has drained.
+    let _termination = Termination::open().expect("a fresh process can open a signalfd");
     slots.set_pid(slot, fork::own_pid().as_raw());
     fork::set_name("catwalk-feed");
     // It competes with workers that never sleep under load; what it waits for, answers wait for.
@@ -66,10 +67,7 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
         if let Ok(client) = connection.client() {
             client.tick();
         }
-        let [commanded, terminated] = wait_readable([commands.fd(), termination.fd()], BEAT_PERIOD);
-        if terminated && termination.is_asked() {
-            return 0;
-        }
+        let [commanded] = wait_readable([commands.fd()], BEAT_PERIOD);
         while let Some(command) = commanded.then(|| commands.take()).flatten() {
             if command == Command::Drain {
                 return 0;

@@ -113,7 +113,10 @@ impl Master {
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
         let usual = if self.phase == Phase::Starting { STARTING_PERIOD } else { BEAT_PERIOD };
-        self.seats.next_respawn(Instant::now()).map_or(usual, |wait| wait.min(usual))
+        match self.seats.next_respawn(Instant::now()) {
+            Some(wait) if !self.is_draining() => wait.min(usual),
+            _ => usual,
+        }
     }
 
     fn tick(&mut self, now: Instant) {

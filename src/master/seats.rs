@@ -179,7 +179,9 @@ impl Seats {
     }
 
     fn count_crash_loops(&self, heritage: &Heritage) {
-        heritage.slots.set_crash_loops(self.0.iter().filter(|s| s.deaths >= CRASH_LOOP_DEATHS).count());
+        heritage.slots.set_crash_loops(
+            self.0.iter().filter(|s| s.role != Role::Feed && s.deaths >= CRASH_LOOP_DEATHS).count(),
+        );
     }
 
     /// Clears the alarm of seats whose worker has lived long enough; kills workers whose beat has stopped.

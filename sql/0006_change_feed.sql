@@ -18,6 +18,8 @@ create table catwalk_changes (
 create index catwalk_changes_xid on catwalk_changes (xid);
 -- Where no day's partition is there, writers go on here.
 create table catwalk_changes_default partition of catwalk_changes default;
+-- Else old rows could not be deleted from it once somebody publishes all tables.
+alter table catwalk_changes_default replica identity full;
 
 create table catwalk_feed (
     only_row boolean primary key default true check (only_row),
@@ -96,17 +98,19 @@ begin
     execute format($f$
         create function catwalk_note_row() returns trigger language plpgsql security definer
         set search_path = %1$I, pg_temp as $body$
+        declare
+            before bigint;
+            after bigint;
         begin
-            if tg_argv[0] = 'existence' and tg_op = 'UPDATE' and new.id = old.id then
-                insert into catwalk_changes (what, id) values ('product', new.id);
-                return null;
+            if tg_op <> 'INSERT' then
+                before := (pg_catalog.to_jsonb(old) ->> tg_argv[1])::bigint;
             end if;
             if tg_op <> 'DELETE' then
-                insert into catwalk_changes (what, id) values (tg_argv[0], (to_jsonb(new) ->> tg_argv[1])::bigint);
+                after := (pg_catalog.to_jsonb(new) ->> tg_argv[1])::bigint;
             end if;
-            if tg_op <> 'INSERT' then
-                insert into catwalk_changes (what, id) values (tg_argv[0], (to_jsonb(old) ->> tg_argv[1])::bigint);
-            end if;
+            insert into catwalk_changes (what, id)
+                select case when tg_argv[0] = 'existence' and before = after then 'product' else tg_argv[0] end, touched.id
+                from (select before as id union select after) touched where touched.id is not null;
             return null;
         end $body$ $f$, schema);
     execute format($f$
@@ -118,6 +122,18 @@ begin
         end $body$ $f$, schema);
 end $make$;
 
+-- Who empties the change table by hand has dropped what others may not have read.
+create function catwalk_note_dropped() returns trigger language plpgsql as $$
+begin
+    update catwalk_feed set dropped_xid = pg_current_xact_id();
+    return null;
+end $$;
+create trigger catwalk_emptied after truncate on catwalk_changes for each statement execute function catwalk_note_dropped();
+
+-- A trigger of somebody's own on a table of theirs, with types and casts of theirs, would run their code with our rights.
+revoke execute on function catwalk_note_products(), catwalk_note_product_id(), catwalk_note_current_product_id(),
+    catwalk_note_style_id(), catwalk_note_row(), catwalk_note_everything() from public;
+
 -- Every table that an answer is made from, and what a change of it is noted as.
 create view catwalk_followed (name, noted_as, id_column, note) as values
     ('products', 'existence', 'id', 'catwalk_note_products'),
@@ -128,6 +144,7 @@ create view catwalk_followed (name, noted_as, id_column, note) as values
     ('skus', 'style', 'style_id', 'catwalk_note_style_id');
 
 -- Gives a table its triggers, anew if it has them: a table that takes another one's place needs them too.
+-- Whatever went by while they were missing is put right: products' ranks are counted anew.
 create function catwalk_follow(followed text) returns void language plpgsql as $$
 declare
     t record;
@@ -149,60 +166,58 @@ begin
     execute format('create or replace trigger catwalk_applied after insert or update or delete on %I for each row
                     execute function catwalk_note_row(%L, %L)', followed, t.noted_as, t.id_column);
     execute format('alter table %I enable replica trigger catwalk_applied', followed);
-    -- A restore or `enable trigger all` leaves the others as ordinary ones.
-    for e in select tgname, tgenabled from pg_trigger
-        where tgrelid = to_regclass(followed) and tgname like 'products\_%'
-    loop
-        execute format('alter table %I enable %s trigger %I', followed,
-                       case e.tgname when 'products_rank_applied' then 'replica' else 'always' end, e.tgname);
-    end loop;
+    if followed = 'products' then
+        perform products_rank_attach();
+    end if;
 end $$;
 
 select catwalk_follow(name) from catwalk_followed;
 
--- Partitions for today and the days to come, and none older than `kept`. Gives way to writers: what can't be locked at once is left
--- for the next time.
-create function catwalk_rotate_changes(kept interval) returns void language plpgsql set timezone = 'UTC' as $$
+-- Partitions for today and the days to come, and none older than `kept`: one step a call, because what it locks stays locked until
+-- its end. True: call again. Gives way to writers: what can't be locked at once is left for the next time.
+create function catwalk_rotate_changes(kept interval) returns boolean language plpgsql set timezone = 'UTC' as $$
 declare
     day date;
-    partition record;
+    partition text;
     last xid8;
 begin
     if not pg_try_advisory_xact_lock(hashtext('catwalk_rotate_changes')) then
-        return;
+        return false;
     end if;
     perform set_config('lock_timeout', '50ms', true);
+    for partition in
+        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'catwalk_changes'::regclass and c.relname ~ '^catwalk_changes_[0-9]{8}$'
+            and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 < now() - kept
+    loop
+        begin
+            execute format('lock table %I in access exclusive mode', partition);
+            execute format('select xid from %I order by xid desc limit 1', partition) into last;
+            execute format('drop table %I', partition);
+            update catwalk_feed set dropped_xid = last where dropped_xid < last;
+            return true;
+        exception when lock_not_available or deadlock_detected then
+            null;
+        end;
+    end loop;
+    if exists (select from catwalk_changes_default where at < now() - kept) then
+        with gone as (delete from catwalk_changes_default where at < now() - kept returning xid)
+            select xid into last from gone order by xid desc limit 1;
+        update catwalk_feed set dropped_xid = last where dropped_xid < last;
+        return true;
+    end if;
     for day in select current_date + n from generate_series(0, 2) n loop
         begin
             if to_regclass('catwalk_changes_' || to_char(day, 'YYYYMMDD')) is null then
                 execute format('create table catwalk_changes_%s partition of catwalk_changes for values from (%L) to (%L)',
                                to_char(day, 'YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+                return true;
             end if;
         exception when lock_not_available or check_violation or deadlock_detected then
             -- Busy, or rows of that day lie in the default partition already.
             null;
         end;
     end loop;
-    for partition in
-        select c.oid::regclass as name, c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-        where i.inhparent = 'catwalk_changes'::regclass
-    loop
-        begin
-            if partition.relname = 'catwalk_changes_default' then
-                execute format('with gone as (delete from %s where at < now() - $1 returning xid)
-                                select max(xid::text::numeric)::text from gone', partition.name)
-                    into last using kept;
-            elsif to_date(right(partition.relname, 8), 'YYYYMMDD') + 1 < now() - kept then
-                execute format('lock table %s in access exclusive mode', partition.name);
-                execute format('select max(xid::text::numeric)::text from %s', partition.name) into last;
-                execute format('drop table %s', partition.name);
-            else
-                continue;
-            end if;
-            update catwalk_feed set dropped_xid = last where dropped_xid < last;
-        exception when lock_not_available or deadlock_detected then
-            null;
-        end;
-    end loop;
+    return false;
 end $$;
-select catwalk_rotate_changes('2 days');
+select catwalk_rotate_changes('2 days') from generate_series(1, 3);
