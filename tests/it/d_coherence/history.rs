@@ -10,6 +10,8 @@ use catwalk::os::clock;
 pub enum Place {
     /// A product's name.
     Name,
+    /// The same in a page of products: another answer.
+    Listed,
     /// The value of a product's first feature.
     Feature,
     /// The quantity of a product's first sku.
@@ -21,6 +23,16 @@ pub enum Place {
 pub struct Item {
     pub place: Place,
     pub id: i64,
+}
+
+impl Item {
+    /// What is written when this is to be read.
+    fn written(self) -> Item {
+        match self.place {
+            Place::Listed => Item { place: Place::Name, ..self },
+            _ => self,
+        }
+    }
 }
 
 /// Who made a version: that decides when it must be seen.
@@ -88,7 +100,7 @@ impl History {
         versions.values_mut().for_each(|writes| writes.sort_by_key(|write| write.version));
         self.reads.sort_by_key(|read| read.sent_ns);
         for read in &self.reads {
-            let writes = versions.get(&read.item).map_or(&[][..], |writes| writes);
+            let writes = versions.get(&read.item.written()).map_or(&[][..], |writes| writes);
             judge_read(read, writes, bound, &mut verdict);
         }
         self.judge_clients(&mut verdict);

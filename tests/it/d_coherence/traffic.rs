@@ -82,7 +82,7 @@ impl Stage {
 pub fn statement(item: Item, version: i64) -> String {
     let id = item.id;
     match item.place {
-        Place::Name => format!("update products set name = 'v{version}' where id = {id}"),
+        Place::Name | Place::Listed => format!("update products set name = 'v{version}' where id = {id}"),
         Place::Feature => format!("update features set value = 'v{version}' where product_id = {id}"),
         Place::Quantity => format!(
             "update skus set quantity = {version} where style_id in (select id from styles where product_id = {id})"
@@ -93,6 +93,7 @@ pub fn statement(item: Item, version: i64) -> String {
 fn path(item: Item) -> String {
     match item.place {
         Place::Quantity => format!("/products/{}/styles", item.id),
+        Place::Listed => "/products?count=30".to_string(),
         _ => format!("/products/{}", item.id),
     }
 }
@@ -101,6 +102,7 @@ fn path(item: Item) -> String {
 fn version_of(item: Item, json: &serde_json::Value) -> Option<i64> {
     let text = match item.place {
         Place::Name => &json["name"],
+        Place::Listed => &json.as_array()?.iter().find(|product| product["id"] == item.id)?["name"],
         Place::Feature => &json["features"][0]["value"],
         Place::Quantity => {
             let skus = json["results"][0]["skus"].as_object()?;
@@ -117,7 +119,7 @@ pub fn shop(stage: &Stage, client: usize, seed: u64) {
     let mut connections: Vec<Option<Connection>> = (0..CONNECTIONS).map(|_| None).collect();
     let mut reads = Vec::new();
     while !stage.is_over() {
-        let place = dice.below(10);
+        let place = dice.below(12);
         let pick = |dice: &mut Dice, range: std::ops::RangeInclusive<i64>| {
             range.start() + dice.below((range.end() - range.start() + 1) as u64) as i64
         };
@@ -125,7 +127,9 @@ pub fn shop(stage: &Stage, client: usize, seed: u64) {
             0..=3 => Item { place: Place::Name, id: pick(&mut dice, NAMES) },
             4 | 5 => Item { place: Place::Name, id: pick(&mut dice, SERVED) },
             6 | 7 => Item { place: Place::Feature, id: pick(&mut dice, FEATURES) },
-            8 => Item { place: Place::Quantity, id: pick(&mut dice, QUANTITIES) },
+            8 => Item { place: Place::Listed, id: pick(&mut dice, NAMES) },
+            9 => Item { place: Place::Listed, id: pick(&mut dice, SERVED) },
+            10 => Item { place: Place::Quantity, id: pick(&mut dice, QUANTITIES) },
             _ => Item { place: Place::Name, id: LATE },
         };
         let at = dice.below(CONNECTIONS as u64) as usize;
@@ -211,6 +215,7 @@ pub fn write_through_the_server(stage: &Stage, client: usize, seed: u64) {
         stage.note([Write { item, version, by: Writer::Server, begun_ns, done_ns }]);
         for reader in &mut readers {
             reads.extend(ask(stage, reader, client, item));
+            reads.extend(ask(stage, reader, client, Item { place: Place::Listed, ..item }));
         }
         std::thread::sleep(Duration::from_millis(15));
     }
