@@ -60,7 +60,7 @@ impl Audit {
     /// Notes the hit if it is the one in many; `hits` counts those before.
     #[inline]
     pub fn sample(&self, hits: u64, header: &RecordHeader) {
-        if hits.is_multiple_of(self.one_in) {
+        if (hits + 1).is_multiple_of(self.one_in) {
             self.note(Sample { key: header.key, token: header.token, etag: header.etag });
         }
     }

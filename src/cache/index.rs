@@ -7,7 +7,7 @@
 //! ```
 //! 0 is an empty item: generations start at 1.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache::arena::Arena;
 use crate::cache::fence;
@@ -47,12 +47,18 @@ pub fn tag(hash: u64) -> u16 {
 /// ORDERING: Acquire pairs with the Release of `publish`: who sees an item sees its record's bytes.
 #[inline]
 pub fn matches(arena: &Arena, hash: u64) -> impl Iterator<Item = Item> + '_ {
-    let (at, wanted) = (arena.layout().bucket_at(hash as usize), tag(hash));
-    (1..=BUCKET_ITEMS).filter_map(move |n| {
-        let word = arena.word(at + n * 8).load(Ordering::Acquire);
+    let wanted = tag(hash);
+    words(arena, hash).iter().filter_map(move |word| {
+        let word = word.load(Ordering::Acquire);
         let item = Item::unpack(word);
         (word != 0 && item.tag == wanted).then_some(item)
     })
+}
+
+/// The item words of `hash`'s bucket.
+#[inline]
+fn words(arena: &Arena, hash: u64) -> &[AtomicU64] {
+    arena.words(arena.layout().bucket_at(hash as usize) + 8, BUCKET_ITEMS)
 }
 
 /// What became of an item to be published.
@@ -154,18 +160,15 @@ fn settle(arena: &Arena, hash: u64, header: &RecordHeader, published: Item) -> P
 
 /// Headers of all records in `hash`'s bucket.
 pub fn headers(arena: &Arena, hash: u64) -> impl Iterator<Item = RecordHeader> + '_ {
-    let at = arena.layout().bucket_at(hash as usize);
-    let words = (1..=BUCKET_ITEMS).map(move |n| arena.word(at + n * 8).load(Ordering::Acquire));
+    let words = words(arena, hash).iter().map(|word| word.load(Ordering::Acquire));
     words.filter(|word| *word != 0).filter_map(|word| segment::read_header(arena, Item::unpack(word)))
 }
 
 /// Takes `item` out of its bucket if it is still there.
 pub fn clear(arena: &Arena, hash: u64, item: Item) {
-    let bucket = arena.layout().bucket_at(hash as usize);
     let packed = Item { tag: tag(hash), ..item }.pack();
-    for n in 1..=BUCKET_ITEMS {
+    for word in words(arena, hash) {
         // Relaxed: an item that goes away publishes nothing.
-        let word = arena.word(bucket + n * 8);
         if word.load(Ordering::Relaxed) == packed {
             let _ = word.compare_exchange(packed, 0, Ordering::Relaxed, Ordering::Relaxed);
         }

@@ -150,16 +150,21 @@ impl Cache {
 
     fn find(&self, key: Key, token: Token, now_ns: u64, grace_ns: u64) -> Found {
         let hash = self.arena.hash(key);
-        let mut found = Found::Nothing;
+        let mut latest: Option<Hit> = None;
         for item in index::matches(&self.arena, hash) {
             match self.inspect(item, key, token, now_ns.saturating_sub(grace_ns)) {
-                Inspected::Valid(header) => found = found.or_later(Hit { header, item }),
+                // Two publishers at the same time may both have found a place: the later snapshot's record is the one.
+                Inspected::Valid(header) => {
+                    if latest.as_ref().is_none_or(|l| l.header.reading.position < header.reading.position) {
+                        latest = Some(Hit { header, item });
+                    }
+                }
                 Inspected::Other => {}
                 // It may have been the latest: looked up once more.
                 Inspected::Overtaken => return Found::Overtaken,
             }
         }
-        found
+        latest.map_or(Found::Nothing, Found::Hit)
     }
 
     fn inspect(&self, item: Item, key: Key, token: Token, now_ns: u64) -> Inspected {
@@ -261,19 +266,6 @@ enum Found {
     Hit(Hit),
     Nothing,
     Overtaken,
-}
-
-impl Found {
-    /// Two publishers at the same time may both have found a place: the later snapshot's record is the one.
-    #[inline]
-    fn or_later(self, hit: Hit) -> Found {
-        match self {
-            Found::Hit(first) if first.header.reading.position > hit.header.reading.position => {
-                Found::Hit(first)
-            }
-            _ => Found::Hit(hit),
-        }
-    }
 }
 
 enum Inspected {
