@@ -2,6 +2,7 @@
 //! test for each of its rules.
 
 mod history;
+mod joins;
 mod rules;
 mod traffic;
 
@@ -30,12 +31,8 @@ fn start(configure: impl FnOnce(&mut Command)) -> Server {
     )
     .unwrap();
     let mut command = Command::new(BIN);
-    command.arg("dev").arg("--dir").arg(dir.path().join("d")).args([
-        "--listen",
-        "127.0.0.1:0",
-        "--workers",
-        "2",
-    ]);
+    command.arg("dev").arg("--dir").arg(dir.path().join("d")).args(["--listen", "127.0.0.1:0"]);
+    command.env("CATWALK_WORKERS", "2");
     command.args(["--products", "70", "--cache-size", "16MiB", "--config"]).arg(config);
     configure(&mut command);
     let path = dir.path().join("d");
