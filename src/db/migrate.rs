@@ -23,6 +23,12 @@ const MIGRATIONS: &[Migration] = migrations![
     "0004_product_ranks_rebuilt",
     "0005_ranks_applied",
     "0006_change_feed",
+    "0007_reviews",
+    "0008_questions",
+    "0009_feed_of_reviews",
+    "0010_shoppers",
+    "0011_shoe_images",
+    "0012_idempotency",
 ];
 
 /// Key of the advisory lock that keeps two migrations apart.

@@ -4,6 +4,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::Timestamp;
 use roaring::RoaringTreemap;
 
 use crate::etl::csv::{Record, Repair};
@@ -11,6 +14,9 @@ use crate::etl::table::{Cell, Parent, Table};
 
 /// Signs that people write in front of prices.
 const CURRENCY_SIGNS: [char; 4] = ['$', '€', '£', '¥'];
+/// The years 1 to 9999, which every client can read.
+const TIME_MIN_MS: i64 = -62_135_596_800_000;
+const TIME_MAX_MS: i64 = 253_402_300_799_999;
 /// Digits before the decimal point that numeric(12, 2) holds.
 const PRICE_DIGITS_MAX: usize = 10;
 
@@ -131,17 +137,38 @@ fn read_cell<'r>(kind: Cell, cell: &'r str, repairs: &mut Vec<Repair>) -> Result
         Cell::Text | Cell::TextOrNull => Ok(Some(Cow::Borrowed(cell))),
         Cell::PriceOrNull | Cell::NumberOrNull if is_null || cell.trim().is_empty() => Ok(None),
         Cell::Price | Cell::PriceOrNull => read_price(cell, repairs).map(|price| Some(Cow::Borrowed(price))),
-        Cell::NumberOrNull => {
+        Cell::NumberOrNull | Cell::Number => {
             let cell = cell.trim();
             cell.parse::<i64>().map_err(|_| format!("{cell:?} is not a whole number"))?;
             Ok(Some(Cow::Borrowed(cell)))
         }
+        Cell::Rating => match cell.trim().parse::<i64>() {
+            Ok(1..=5) => Ok(Some(Cow::Borrowed(cell.trim()))),
+            Ok(_) => Err("rating out of range".into()),
+            Err(_) => Err(format!("{cell:?} is not a whole number")),
+        },
+        Cell::Time => read_time(cell.trim()).map(|time| Some(Cow::Owned(time))),
         Cell::Boolean => match cell.trim().to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(Some(Cow::Borrowed("t"))),
             "false" | "0" => Ok(Some(Cow::Borrowed("f"))),
             _ => Err(format!("{cell:?} is neither true nor false")),
         },
     }
+}
+
+/// Epoch milliseconds, or a day that begins at midnight UTC; as PostgreSQL reads times.
+fn read_time(cell: &str) -> Result<String, String> {
+    let time = match cell.parse::<i64>() {
+        Ok(ms) => Timestamp::from_millisecond(ms).ok(),
+        Err(_) => cell
+            .parse::<Date>()
+            .ok()
+            .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
+            .map(|midnight| midnight.timestamp()),
+    };
+    let time = time.filter(|time| (TIME_MIN_MS..=TIME_MAX_MS).contains(&time.as_millisecond()));
+    time.map(|time| format!("{time:.3}"))
+        .ok_or_else(|| format!("{cell:?} is neither epoch milliseconds nor a day"))
 }
 
 /// Digits and at most two decimals; a currency sign in front is dropped, and counted.
@@ -205,6 +232,20 @@ mod tests {
         assert_eq!(read("€ 7.50"), Ok(("7.50".into(), 1)));
         for bad in ["", "free", "-5", "1.2.3", "12.345", "12345678901", "1e5", "NaN"] {
             assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        let read = |text: &str| read_time(text).ok();
+        assert_eq!(read("1628913634932").as_deref(), Some("2021-08-14T04:00:34.932Z"));
+        assert_eq!(read("0").as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(read("-1").as_deref(), Some("1969-12-31T23:59:59.999Z"));
+        assert_eq!(read("2018-01-17").as_deref(), Some("2018-01-17T00:00:00.000Z"));
+        for bad in
+            ["", "yesterday", "2018-13-01", "9223372036854775807", "253402300800000", "-62135596800001"]
+        {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

@@ -17,17 +17,8 @@ use crate::etl::report::{FileReport, Rejects};
 use crate::etl::table::{Table, TABLES};
 use crate::etl::EXIT_REJECTS;
 
-/// Files of the archive that belong to rooms not built yet, or to none.
-const PASSED_OVER: &[&str] = &[
-    "reviews",
-    "reviews_photos",
-    "characteristics",
-    "characteristic_reviews",
-    "questions",
-    "answers",
-    "answers_photos",
-    "cart",
-];
+/// Files of the archive that have no place here.
+const PASSED_OVER: &[&str] = &["cart"];
 
 /// What to load, and how.
 pub struct Options {
@@ -57,7 +48,7 @@ pub fn run(client: &Client, options: &Options) -> Result<i32> {
     Ok(EXIT_REJECTS)
 }
 
-/// Loads the product files of an archive.
+/// Loads the files of an archive.
 ///
 /// # Errors
 /// A catalogue that holds something already, an archive without products, a file that can't be read, a header
@@ -92,7 +83,7 @@ pub fn load(client: &Client, options: &Options) -> Result<Vec<FileReport>> {
     transaction.commit().context("committing the load")?;
     finish(client)?;
     for file in PASSED_OVER.iter().filter(|file| find_file(&options.dir, file).is_some()) {
-        println!("{file}.csv is passed over: this version serves products only");
+        println!("{file}.csv is passed over: carts belong to sessions, which an archive does not name");
     }
     Ok(reports)
 }

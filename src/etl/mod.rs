@@ -5,6 +5,7 @@ pub mod clean;
 pub mod copy;
 pub mod csv;
 pub mod load;
+pub mod opinions;
 pub mod report;
 pub mod seed;
 pub mod table;

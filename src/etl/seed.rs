@@ -7,6 +7,7 @@ use may_postgres::Client;
 
 use crate::etl::copy::{advance_sequence, Rows};
 use crate::etl::load::{finish, has_products};
+use crate::etl::opinions;
 use crate::etl::table::TABLES;
 
 const ADJECTIVES: &[&str] = &[
@@ -37,7 +38,7 @@ const NOUNS: &[&str] = &[
     "Windbreaker",
 ];
 const CATEGORIES: &[&str] = &["Jackets", "Accessories", "Pants", "Kicks", "Dresses", "Hats", "Knitwear"];
-const PHRASES: &[&str] = &[
+pub(super) const PHRASES: &[&str] = &[
     "Cut close and finished by hand.",
     "It holds its shape through every season.",
     "Made for mornings that start early and evenings that end late.",
@@ -67,10 +68,10 @@ const COLOURS: &[&str] = &[
 const SIZES: &[&str] = &["XS", "S", "M", "L", "XL", "XXL"];
 
 /// The numbers of one product's part: SplitMix64 (Steele, Lea, Flood 2014), seeded by seed, part and product.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn new(seed: u64, part: u64, id: u64) -> Dice {
+    pub(super) fn new(seed: u64, part: u64, id: u64) -> Dice {
         let mut dice =
             Dice(seed ^ part.wrapping_mul(0xD605_BBB5_8C8A_BC5B) ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         dice.next();
@@ -85,24 +86,24 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
-    fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
+    pub(super) fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
         list[self.below(list.len() as u64) as usize]
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub(super) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
 
 /// What is generated: `products` of them, ids from 1.
 #[derive(Clone, Copy)]
-struct Plan {
-    products: u64,
-    seed: u64,
+pub(super) struct Plan {
+    pub(super) products: u64,
+    pub(super) seed: u64,
 }
 
 /// Fills an empty catalogue.
@@ -115,9 +116,9 @@ pub fn run(client: &Client, products: u64, seed: u64) -> Result<()> {
     }
     let plan = Plan { products, seed };
     let style = ProgressStyle::with_template("{msg:>24} {wide_bar} {pos}/{len} {eta}")?;
-    let bar = ProgressBar::new(products * PARTS.len() as u64).with_style(style);
+    let bar = ProgressBar::new(products * parts().count() as u64).with_style(style);
     let transaction = client.transaction()?;
-    for (table, columns, write) in PARTS {
+    for (table, columns, write) in parts() {
         bar.set_message(*table);
         let mut rows = Rows::start(client, table, columns)?;
         write(plan, &mut rows, &bar)?;
@@ -133,10 +134,17 @@ pub fn run(client: &Client, products: u64, seed: u64) -> Result<()> {
     Ok(())
 }
 
-type Write = fn(Plan, &mut Rows, &ProgressBar) -> Result<(), may_postgres::Error>;
+pub(super) type Write = fn(Plan, &mut Rows, &ProgressBar) -> Result<(), may_postgres::Error>;
 
 /// Tables in the order of their references.
-const PARTS: &[(&str, &[&str], Write)] = &[
+fn parts() -> impl Iterator<Item = &'static Part> {
+    PARTS.iter().chain(opinions::PARTS)
+}
+
+/// A table, its columns, and who writes its rows.
+pub(super) type Part = (&'static str, &'static [&'static str], Write);
+
+const PARTS: &[Part] = &[
     ("products", &["id", "name", "slogan", "description", "category", "default_price"], write_products),
     ("features", &["id", "product_id", "feature", "value"], write_features),
     ("styles", &["id", "product_id", "name", "sale_price", "original_price", "default_style"], write_styles),

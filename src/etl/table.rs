@@ -13,7 +13,12 @@ pub enum Cell {
     Price,
     PriceOrNull,
     NumberOrNull,
+    Number,
     Boolean,
+    /// Epoch milliseconds, or a day.
+    Time,
+    /// 1 to 5.
+    Rating,
 }
 
 /// Whose id a cell refers to.
@@ -23,6 +28,10 @@ pub enum Parent {
     /// A product that a row relates to: 0 is a reason of its own.
     RelatedProduct,
     Style,
+    Review,
+    Characteristic,
+    Question,
+    Answer,
 }
 
 impl Parent {
@@ -30,6 +39,10 @@ impl Parent {
         match self {
             Parent::Product | Parent::RelatedProduct => "product does not exist",
             Parent::Style => "style does not exist",
+            Parent::Review => "review does not exist",
+            Parent::Characteristic => "characteristic does not exist",
+            Parent::Question => "question does not exist",
+            Parent::Answer => "answer does not exist",
         }
     }
 }
@@ -55,7 +68,7 @@ const fn column(name: &'static str, aliases: &'static [&'static str], cell: Cell
     Column { name, aliases, cell }
 }
 
-/// The product files, parents before children.
+/// The files, parents before children.
 pub const TABLES: &[Table] = &[
     Table {
         file: "product",
@@ -128,6 +141,96 @@ pub const TABLES: &[Table] = &[
                 &["relatedproductid", "relatedid"],
                 Cell::Parent(Parent::RelatedProduct),
             ),
+        ],
+    },
+    Table {
+        file: "reviews",
+        name: "reviews",
+        is: Some(Parent::Review),
+        columns: &[
+            column("id", &["id"], Cell::Id),
+            column("product_id", &["productid"], Cell::Parent(Parent::Product)),
+            column("rating", &["rating"], Cell::Rating),
+            column("date", &["date"], Cell::Time),
+            column("summary", &["summary"], Cell::Text),
+            column("body", &["body"], Cell::Text),
+            column("recommend", &["recommend"], Cell::Boolean),
+            column("reported", &["reported"], Cell::Boolean),
+            column("reviewer_name", &["reviewername"], Cell::Text),
+            column("reviewer_email", &["revieweremail"], Cell::Text),
+            column("response", &["response"], Cell::TextOrNull),
+            column("helpfulness", &["helpfulness"], Cell::Number),
+        ],
+    },
+    Table {
+        file: "reviews_photos",
+        name: "reviews_photos",
+        is: None,
+        columns: &[
+            column("id", &["id"], Cell::Id),
+            column("review_id", &["reviewid"], Cell::Parent(Parent::Review)),
+            column("url", &["url"], Cell::Text),
+        ],
+    },
+    Table {
+        file: "characteristics",
+        name: "characteristics",
+        is: Some(Parent::Characteristic),
+        columns: &[
+            column("id", &["id"], Cell::Id),
+            column("product_id", &["productid"], Cell::Parent(Parent::Product)),
+            column("name", &["name"], Cell::Text),
+        ],
+    },
+    Table {
+        file: "characteristic_reviews",
+        name: "characteristic_reviews",
+        is: None,
+        columns: &[
+            column("id", &["id"], Cell::Id),
+            column("characteristic_id", &["characteristicid"], Cell::Parent(Parent::Characteristic)),
+            column("review_id", &["reviewid"], Cell::Parent(Parent::Review)),
+            column("value", &["value"], Cell::Rating),
+        ],
+    },
+    Table {
+        file: "questions",
+        name: "questions",
+        is: Some(Parent::Question),
+        columns: &[
+            column("id", &["id"], Cell::Id),
+            column("product_id", &["productid"], Cell::Parent(Parent::Product)),
+            column("body", &["body"], Cell::Text),
+            column("date_written", &["datewritten"], Cell::Time),
+            column("asker_name", &["askername"], Cell::Text),
+            column("asker_email", &["askeremail"], Cell::Text),
+            column("reported", &["reported"], Cell::Boolean),
+            column("helpful", &["helpful"], Cell::Number),
+        ],
+    },
+    Table {
+        file: "answers",
+        name: "answers",
+        is: Some(Parent::Answer),
+        columns: &[
+            column("id", &["id"], Cell::Id),
+            column("question_id", &["questionid"], Cell::Parent(Parent::Question)),
+            column("body", &["body"], Cell::Text),
+            column("date_written", &["datewritten"], Cell::Time),
+            column("answerer_name", &["answerername"], Cell::Text),
+            column("answerer_email", &["answereremail"], Cell::Text),
+            column("reported", &["reported"], Cell::Boolean),
+            column("helpful", &["helpful"], Cell::Number),
+        ],
+    },
+    Table {
+        file: "answers_photos",
+        name: "answers_photos",
+        is: None,
+        columns: &[
+            column("id", &["id"], Cell::Id),
+            column("answer_id", &["answerid"], Cell::Parent(Parent::Answer)),
+            column("url", &["url"], Cell::Text),
         ],
     },
 ];

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 
 use crate::support::server::{directory, Server, BIN};
 
+const TIME_OF_REVIEW: &str = r#"to_char(date at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#;
+const TIME_WRITTEN: &str = r#"to_char(date_written at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#;
+
 /// Files and, for each column of their header, the SQL that gives the digest's text of it.
 const FILES: &[(&str, &str, &[&str])] = &[
     (
@@ -33,6 +36,60 @@ const FILES: &[(&str, &str, &[&str])] = &[
     ("photos.csv", "photos", &["id::text", "style_id::text", "url", "thumbnail_url"]),
     ("skus.csv", "skus", &["id::text", "style_id::text", "size", "quantity::text"]),
     ("related.csv", "related", &["id::text", "current_product_id::text", "related_product_id::text"]),
+    (
+        "reviews.csv",
+        "reviews",
+        &[
+            "id::text",
+            "product_id::text",
+            "rating::text",
+            TIME_OF_REVIEW,
+            "summary",
+            "body",
+            "recommend::text",
+            "reported::text",
+            "reviewer_name",
+            "reviewer_email",
+            "response",
+            "helpfulness::text",
+        ],
+    ),
+    ("reviews_photos.csv", "reviews_photos", &["id::text", "review_id::text", "url"]),
+    ("characteristics.csv", "characteristics", &["id::text", "product_id::text", "name"]),
+    (
+        "characteristic_reviews.csv",
+        "characteristic_reviews",
+        &["id::text", "characteristic_id::text", "review_id::text", "value::text"],
+    ),
+    (
+        "questions.csv",
+        "questions",
+        &[
+            "id::text",
+            "product_id::text",
+            "body",
+            TIME_WRITTEN,
+            "asker_name",
+            "asker_email",
+            "reported::text",
+            "helpful::text",
+        ],
+    ),
+    (
+        "answers.csv",
+        "answers",
+        &[
+            "id::text",
+            "question_id::text",
+            "body",
+            TIME_WRITTEN,
+            "answerer_name",
+            "answerer_email",
+            "reported::text",
+            "helpful::text",
+        ],
+    ),
+    ("answers_photos.csv", "answers_photos", &["id::text", "answer_id::text", "url"]),
 ];
 
 fn fixture(name: &str) -> PathBuf {
