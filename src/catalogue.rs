@@ -48,6 +48,103 @@ pub struct Sku {
     pub quantity: Option<i64>,
 }
 
+/// A photo with an id of its own.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct NumberedPhoto {
+    pub id: i64,
+    pub url: String,
+}
+
+/// A review that is not hidden, with its photos by id.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct Review {
+    pub id: i64,
+    pub rating: i64,
+    pub summary: String,
+    pub recommend: bool,
+    pub response: Option<String>,
+    pub body: String,
+    pub date_us: i64,
+    pub reviewer_name: String,
+    pub helpfulness: i64,
+    pub photos: Vec<NumberedPhoto>,
+}
+
+/// The beginning of the block of recent reviews that `relevant` puts first: its oldest one's date and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Archive, Serialize, Deserialize)]
+pub struct Edge {
+    pub date_us: i64,
+    pub id: i64,
+}
+
+/// Some of an ordered list's rows. `more`: there are others beyond, in the direction in which it was read.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// A page of at most `count` of `rows`, of which one more was asked for.
+    pub fn cut(mut rows: Vec<T>, count: usize) -> Page<T> {
+        let more = rows.len() > count;
+        rows.truncate(count);
+        Page { rows, more }
+    }
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Page<T> {
+        Page { rows: Vec::new(), more: false }
+    }
+}
+
+/// A product's reviews, summed up.
+#[derive(Debug, Clone, Default, PartialEq, Archive, Serialize, Deserialize)]
+pub struct Meta {
+    /// Reviews that give so many stars, and recommend or don't.
+    pub counts: Vec<RatingCount>,
+    /// By id.
+    pub characteristics: Vec<Characteristic>,
+}
+
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct RatingCount {
+    pub rating: i64,
+    pub recommend: bool,
+    pub reviews: i64,
+}
+
+/// A characteristic, and the average that reviews give it as decimal text with 16 places.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct Characteristic {
+    pub id: i64,
+    pub name: String,
+    pub value: Option<String>,
+}
+
+/// A question that is not hidden, with its answers by id.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct Question {
+    pub id: i64,
+    pub body: String,
+    pub date_us: i64,
+    pub asker_name: String,
+    pub helpful: i64,
+    pub answers: Vec<Answer>,
+}
+
+/// An answer that is not hidden, with its photos by id.
+#[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
+pub struct Answer {
+    pub id: i64,
+    pub body: String,
+    pub date_us: i64,
+    pub answerer_name: String,
+    pub helpful: i64,
+    pub photos: Vec<NumberedPhoto>,
+}
+
 /// What an answer is about: the typed fields of a cache record.
 #[derive(Debug, Clone, PartialEq, Archive, Serialize, Deserialize)]
 pub enum View {
@@ -56,5 +153,10 @@ pub enum View {
     Product(Product, Vec<Feature>),
     Styles(Vec<Style>),
     Related(Vec<i64>),
-    List(Vec<Product>),
+    List(Page<Product>),
+    Meta(Meta),
+    /// Only what is ordered by relevance has an edge.
+    Reviews(Page<Review>, Option<Edge>),
+    Questions(Page<Question>),
+    Answers(Page<Answer>),
 }

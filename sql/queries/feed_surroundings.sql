@@ -9,5 +9,7 @@ select (
 )::text,
 d.oid || ' ' || pg_postmaster_start_time(), pg_is_in_recovery()
 from (select array[to_regclass('products'), to_regclass('features'), to_regclass('styles'), to_regclass('related'),
-                   to_regclass('photos'), to_regclass('skus')]::oid[] as tables offset 0) f,
+                   to_regclass('photos'), to_regclass('skus'), to_regclass('reviews'), to_regclass('reviews_photos'),
+                   to_regclass('characteristics'), to_regclass('characteristic_reviews'), to_regclass('questions'),
+                   to_regclass('answers'), to_regclass('answers_photos')]::oid[] as tables offset 0) f,
      (select oid from pg_database where datname = current_database()) d

@@ -6,7 +6,7 @@ use std::io::Read;
 use may_minihttp::{Request, Response};
 use serde::{Deserialize, Deserializer};
 
-use crate::api::fetch::{list_key, FetchError};
+use crate::api::fetch::FetchError;
 use crate::api::params::{self, Id};
 use crate::api::problem::Problem;
 use crate::api::Site;
@@ -35,7 +35,7 @@ pub fn change_product(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response
         let outcome = pool.write(|client| products::update(client, number, &wanted));
         // After COMMIT and before the answer; and when nobody knows whether it was committed, too.
         cache.forget(Key::new(Kind::Product, number));
-        cache.forget(list_key(0, 0));
+        cache.forget(Key::new(Kind::List, 0));
         let product: Option<Product> = outcome.map_err(|e| Refusal::Database(FetchError::from_write(&e)))?;
         Ok(product.map(|product| shaper.list_item(&product)))
     });

@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::api::fetch::{FetchError, Fetcher};
+use crate::api::fetch::{nothing, FetchError, Fetcher};
 use crate::api::shape::Shaper;
 use crate::cache::{watermark, Cache, Key, RecordHeader, Token};
-use crate::catalogue::View;
 use crate::limits::{AUDIT_PATIENCE, AUDIT_WAITING_MAX};
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
@@ -96,10 +95,9 @@ impl Audit {
     }
 
     fn compare(&self, fetcher: &Fetcher, shaper: &mut Shaper, sample: Sample) -> Result<(), FetchError> {
-        let Key { kind, id } = sample.key;
-        let mut read = fetcher.views(kind, &[id])?;
+        let mut read = fetcher.reader().views(&[sample.key]).map_err(|e| FetchError::from(&e))?;
         self.metrics.count(Counter::CacheAudited);
-        let view = read.found.remove(&id).unwrap_or(View::Missing);
+        let view = read.found.remove(&sample.key).unwrap_or_else(|| nothing(sample.key.kind));
         if shaper.etag(sample.key, &view) != sample.etag {
             self.suspects.lock().push(Suspect { sample, read_ns: clock::boottime_ns() });
         }

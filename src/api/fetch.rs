@@ -19,41 +19,18 @@ use may::sync::Blocker;
 use may_postgres::Error;
 use parking_lot::Mutex;
 
+use crate::api::read::Reader;
 use crate::api::shape::{Shaped, Shaper};
 use crate::cache::{Cache, Filled, Key, Kind, Reading, Record, Token};
-use crate::catalogue::{Product, View};
+use crate::catalogue::{Meta, View};
 use crate::db::products::Read;
-use crate::db::ranks::RankMap;
-use crate::db::{products, Pool};
-use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES, LANE_STACK_SIZE_BYTES, LIST_COUNT_MAX};
+use crate::db::Pool;
+use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES, LANE_STACK_SIZE_BYTES};
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
 
-/// Bits of a list key's id that hold the count.
-const COUNT_BITS: u32 = 14;
-const _: () = assert!(LIST_COUNT_MAX < 1 << COUNT_BITS);
-/// Offsets beyond this are alike: no catalogue is that large.
-const OFFSET_MAX: u64 = 1 << 48;
-
-/// The key of a page: `count` products (at most `LIST_COUNT_MAX`) after `offset`.
-pub fn list_key(offset: u64, count: i64) -> Key {
-    let count = count.clamp(0, LIST_COUNT_MAX);
-    Key::new(Kind::List, ((offset.min(OFFSET_MAX) << COUNT_BITS) as i64) | count)
-}
-
-fn list_of(key: Key) -> (u64, i64) {
-    (key.id as u64 >> COUNT_BITS, key.id & ((1 << COUNT_BITS) - 1))
-}
-
 /// Fetches of one key for one request, each because the one before was voided on its way.
 const FETCHES_MAX: usize = 3;
-
-/// Where a piece of a list begins.
-#[derive(Debug, Clone, Copy)]
-pub enum ListStart {
-    Offset(u64),
-    Id(i64),
-}
 
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -190,10 +167,10 @@ enum Work {
 }
 
 impl Work {
-    /// The key, of a flight that can travel with others.
-    fn batch_key(&self) -> Option<Key> {
+    /// The key, of a flight.
+    fn key(&self) -> Option<Key> {
         match self {
-            Work::Flight(flight) => Some(flight.key).filter(|key| key.kind != Kind::List),
+            Work::Flight(flight) => Some(flight.key),
             Work::Job { .. } => None,
         }
     }
@@ -205,6 +182,12 @@ impl Work {
         };
         is_late(born_ns, now_ns)
     }
+}
+
+/// Whether one statement can fetch both: pages of products are found one by one, and each order of reviews has a statement.
+fn travel_together(one: Key, other: Key) -> bool {
+    let order = |key: Key| if key.kind == Kind::Reviews { key.variant >> 8 } else { 0 };
+    one != other && one.kind == other.kind && order(one) == order(other) && one.kind != Kind::List
 }
 
 /// Whether what was asked for at `born_ns` has waited too long.
@@ -250,17 +233,16 @@ struct Tray<T> {
 /// A worker's fetches.
 pub struct Fetcher {
     state: Mutex<State>,
-    pool: Arc<Pool>,
+    reader: Reader,
     cache: Arc<Cache>,
-    ranks: RankMap,
     metrics: SlotMetrics,
 }
 
 impl Fetcher {
     /// Starts the lanes.
     pub fn start(pool: Arc<Pool>, cache: Arc<Cache>, shaper: Shaper, metrics: SlotMetrics) -> Arc<Fetcher> {
-        let ranks = RankMap::default();
-        let fetcher = Arc::new(Fetcher { state: Mutex::default(), pool, cache, ranks, metrics });
+        let reader = Reader::new(pool, cache.clone());
+        let fetcher = Arc::new(Fetcher { state: Mutex::default(), reader, cache, metrics });
         for lane in 0..LANES {
             // Long lists hold a lane for long: one is left to what many wait for.
             let takes_jobs = lane > 0;
@@ -279,7 +261,11 @@ impl Fetcher {
     }
 
     pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+        self.reader.pool()
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Fetches `key` for a request received at `asked_ns`, or joins a fetch of it that may answer it: never one under an
@@ -409,20 +395,15 @@ impl Fetcher {
         work
     }
 
-    /// `first` and all others of its kind that wait and fit beside it; lists travel alone.
+    /// `first` and all others that wait and fit beside it.
     fn gather(&self, first: Arc<Flight>) -> Vec<Arc<Flight>> {
-        let kind = first.key.kind;
         let mut batch = vec![first];
-        if kind == Kind::List {
-            return batch;
-        }
         let mut state = self.state.lock();
         let mut at = 0;
         while at < state.queue.len() && batch.len() < BATCH_KEYS_MAX {
             // A second flight of one key, under a later token, waits for a statement of its own.
-            let fits = state.queue[at]
-                .batch_key()
-                .is_some_and(|key| key.kind == kind && batch.iter().all(|f| f.key != key));
+            let fits =
+                state.queue[at].key().is_some_and(|key| batch.iter().all(|f| travel_together(f.key, key)));
             match fits.then(|| state.queue.remove(at)).flatten() {
                 Some(Work::Flight(flight)) => batch.push(flight),
                 _ => at += 1,
@@ -442,12 +423,12 @@ impl Fetcher {
     }
 
     fn fetch_batch(&self, batch: &[&Arc<Flight>], shaper: &mut Shaper) {
-        let ids: Vec<i64> = batch.iter().map(|f| f.key.id).collect();
+        let keys: Vec<Key> = batch.iter().map(|f| f.key).collect();
         batch.iter().for_each(|flight| flight.sent.store(true, Ordering::SeqCst));
-        match self.views(batch[0].key.kind, &ids) {
+        match self.reader.views(&keys).map_err(|e| FetchError::from(&e)) {
             Ok(Read { found: mut views, position }) => {
                 for flight in batch {
-                    let view = views.remove(&flight.key.id).unwrap_or(View::Missing);
+                    let view = views.remove(&flight.key).unwrap_or_else(|| nothing(flight.key.kind));
                     self.finish(flight, view, position, shaper);
                 }
             }
@@ -457,40 +438,11 @@ impl Fetcher {
         }
     }
 
-    /// What the database has for keys of one kind; of lists, for one.
-    pub fn views(&self, kind: Kind, ids: &[i64]) -> Result<Read<HashMap<i64, View>>, FetchError> {
-        self.pool.count_statement(ids.len());
-        let history = self.cache.token(Key::new(kind, 0)).epoch;
-        let read = self.pool.read(|client| match kind {
-            Kind::Product => Ok(as_views(products::fetch(client, ids)?, |(p, f)| View::Product(p, f))),
-            Kind::Styles => Ok(as_views(products::fetch_styles(client, ids)?, View::Styles)),
-            Kind::Related => Ok(as_views(products::fetch_related(client, ids)?, View::Related)),
-            Kind::List => {
-                let (offset, count) = list_of(Key::new(kind, ids[0]));
-                let Read { found, position } = self.ranks.list(client, history, offset, count)?;
-                Ok(Read { found: HashMap::from([(ids[0], View::List(found))]), position })
-            }
-        });
-        read.map_err(|e| FetchError::from(&e))
-    }
-
-    /// A piece of a list that is too long to be kept: at most `count` products, from the one with `offset` products
-    /// before it or from an id on.
-    pub fn list_piece(&self, start: ListStart, count: i64) -> Result<Vec<Product>, FetchError> {
-        self.pool.count_statement(1);
-        let history = self.cache.token(list_key(0, 0)).epoch;
-        let read = self.pool.read(|client| match start {
-            ListStart::Offset(offset) => Ok(self.ranks.list(client, history, offset, count)?.found),
-            ListStart::Id(id) => products::list_from(client, id, count),
-        });
-        read.map_err(|e| FetchError::from(&e))
-    }
-
     /// Shapes, archives, publishes, hands out.
     fn finish(&self, flight: &Flight, view: View, position: u64, shaper: &mut Shaper) {
-        let Shaped { status, entry } = shaper.shape(flight.key, view);
+        let Shaped { status, view, bodies } = shaper.shape(flight.key, view);
         let reading = Reading { born_ns: flight.born_ns, position };
-        match Record::make(flight.key, flight.token, reading, status, &entry) {
+        match Record::make(flight.key, flight.token, reading, status, view, &bodies) {
             Ok(record) => {
                 let filled = self.cache.fill(&record);
                 self.land(flight, Ok(Arc::new(record)), filled);
@@ -517,20 +469,10 @@ impl Fetcher {
     }
 }
 
-fn as_views<T>(read: Read<HashMap<i64, T>>, view: impl Fn(T) -> View) -> Read<HashMap<i64, View>> {
-    let found = read.found.into_iter().map(|(id, found)| (id, view(found)));
-    Read { found: found.collect(), position: read.position }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn list_keys_keep_page_and_count() {
-        for (offset, count) in [(0, 5), (999_995, 5), (7, 0), (123_456_789, 10_000)] {
-            assert_eq!(list_of(list_key(offset, count)), (offset, count));
-        }
-        assert_eq!(list_of(list_key(u64::MAX, i64::MAX)), (OFFSET_MAX, LIST_COUNT_MAX));
+/// What a key has of which the database has nothing.
+pub fn nothing(kind: Kind) -> View {
+    match kind {
+        Kind::Meta => View::Meta(Meta::default()),
+        _ => View::Missing,
     }
 }

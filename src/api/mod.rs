@@ -2,6 +2,7 @@
 //! Runs in: worker.
 
 pub mod admin;
+pub mod answer;
 pub mod audit;
 pub mod conditional;
 pub mod fetch;
@@ -10,7 +11,11 @@ pub mod params;
 pub mod pictures;
 pub mod problem;
 pub mod products;
+pub mod query;
+pub mod questions;
+pub mod read;
 pub mod reply;
+pub mod reviews;
 pub mod route;
 pub mod shape;
 pub mod stream;

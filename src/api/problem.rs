@@ -14,6 +14,8 @@ pub struct Problem {
     title: &'static str,
     code: &'static str,
     detail: String,
+    /// What clients of the old service know this problem by.
+    text: Option<&'static str>,
     retry_after_s: Option<u32>,
 }
 
@@ -28,7 +30,7 @@ struct Body<'a> {
 
 impl Problem {
     fn new(status: u16, title: &'static str, code: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status, title, code, detail: detail.into(), retry_after_s: None }
+        Problem { status, title, code, detail: detail.into(), text: None, retry_after_s: None }
     }
 
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Problem {
@@ -56,6 +58,22 @@ impl Problem {
         Problem::new(404, "Not Found", "no-such-product", format!("there is no product {id}"))
     }
 
+    /// A 422 that the old service's clients know by its text.
+    fn known(code: &'static str, text: &'static str, detail: impl Into<String>) -> Problem {
+        Problem { text: Some(text), ..Problem::new(422, "Unprocessable Content", code, detail) }
+    }
+
+    pub fn bad_product_id() -> Problem {
+        let text = "Error: invalid product_id provided";
+        Problem::known("bad-product-id", text, "product_id must be a whole number")
+    }
+
+    pub fn bad_question_id() -> Problem {
+        let text = Some("Error: invalid question id provided");
+        let detail = "a question's id is a number";
+        Problem { text, ..Problem::new(404, "Not Found", "bad-question-id", detail) }
+    }
+
     pub fn no_picture() -> Problem {
         Problem::new(404, "Not Found", "no-such-picture", "pictures are named ID-NUMBER.svg")
     }
@@ -64,8 +82,23 @@ impl Problem {
         Problem::new(405, "Method Not Allowed", "method-not-allowed", format!("this route takes {allow}"))
     }
 
-    /// Sends the problem.
+    /// Sends the problem: as clients of the old service know it, unless they ask for problem details by name.
     pub fn write(&self, site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+        rsp.status_code(self.status, self.title).header("Cache-Control: no-store");
+        if let Some(seconds) = self.retry_after_s {
+            rsp.header(&format!("Retry-After: {seconds}"));
+        }
+        reply::write_cors(site, req, rsp);
+        match self.text.filter(|_| !asks_for_problems(req)) {
+            Some(text) => {
+                rsp.header("Content-Type: text/plain; charset=utf-8").header("Vary: Accept");
+                rsp.body_vec(text.as_bytes().to_vec());
+            }
+            None => self.write_json(rsp),
+        }
+    }
+
+    fn write_json(&self, rsp: &mut Response<'_>) {
         let body = Body {
             r#type: "about:blank",
             title: self.title,
@@ -73,16 +106,18 @@ impl Problem {
             code: self.code,
             detail: &self.detail,
         };
-        rsp.status_code(self.status, self.title)
-            .header("Content-Type: application/problem+json")
-            .header("Cache-Control: no-store");
-        if let Some(seconds) = self.retry_after_s {
-            rsp.header(&format!("Retry-After: {seconds}"));
-        }
-        reply::write_cors(site, req, rsp);
+        rsp.header("Content-Type: application/problem+json");
         let json = serde_json::to_vec(&body).expect("five plain fields serialise");
         rsp.body_vec(json);
     }
+}
+
+/// Whether `Accept` lists `application/problem+json` itself: many clients send `*/*`.
+fn asks_for_problems(req: &Request<'_, '_>) -> bool {
+    let accepted = req.header("accept").unwrap_or(b"").split(|&b| b == b',');
+    accepted
+        .map(|item| item.split(|&b| b == b';').next().unwrap_or(b"").trim_ascii())
+        .any(|media_type| media_type.eq_ignore_ascii_case(b"application/problem+json"))
 }
 
 impl From<&FetchError> for Problem {

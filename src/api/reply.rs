@@ -18,7 +18,7 @@ pub struct Policy {
     pub public_url: String,
 }
 
-const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, X-Request-Id, Cache-Status, Retry-After";
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After";
 
 impl Policy {
     pub fn new(config: &Config) -> Policy {
@@ -133,6 +133,16 @@ impl Source<'_> {
         }
     }
 
+    fn copy_head(&self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Source::Shared(cache, hit) => cache.copy_head(hit, out),
+            Source::Private(record) => {
+                record.copy_head(out);
+                true
+            }
+        }
+    }
+
     fn copy_body(&self, encoding: Encoding, out: &mut Vec<u8>) -> bool {
         match self {
             Source::Shared(cache, hit) => cache.copy_body(hit, encoding, out),
@@ -154,11 +164,18 @@ pub fn write_record(
     cache_status: &str,
 ) -> bool {
     let header = source.header();
-    let encoding = header.encoding(accepts_gzip(req.header("accept-encoding")));
+    let encoding = match accepts_gzip(req.header("accept-encoding")) {
+        wanted if header.has(wanted) => wanted,
+        _ => Encoding::Identity,
+    };
     let unchanged = req.header("if-none-match").is_some_and(|v| none_match_hits(v, header.etag));
     if unchanged {
         rsp.status_code(304, "Not Modified");
     } else if !source.copy_body(encoding, rsp.body_mut()) {
+        return false;
+    }
+    if header.head_len > 0 && !source.copy_head(rsp.head_mut()) {
+        rsp.status_code(200, "OK").body_mut().clear();
         return false;
     }
     let head = rsp.head_mut();

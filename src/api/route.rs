@@ -4,7 +4,7 @@
 use may_minihttp::{Request, Response};
 
 use crate::api::problem::Problem;
-use crate::api::{admin, health, pictures, products, reply, Site};
+use crate::api::{admin, health, pictures, products, questions, reply, reviews, Site};
 use crate::cache::Kind;
 
 /// Where a path leads.
@@ -14,6 +14,11 @@ pub enum Route<'p> {
     Product(&'p str),
     Styles(&'p str),
     Related(&'p str),
+    /// Of a product in the path, or in the query.
+    Reviews(Option<&'p str>),
+    Meta(Option<&'p str>),
+    Questions(Option<&'p str>),
+    Answers(&'p str),
     AdminProduct(&'p str),
     Picture(&'p str),
     Healthz,
@@ -30,37 +35,40 @@ fn methods(route: Route<'_>) -> &'static str {
     }
 }
 
+/// Segments of the longest path.
+const SEGMENTS_MAX: usize = 5;
+
 /// Finds the route of a path, with or without its base (`/api`, `/api/fec2/{campus}`) and trailing slash.
 pub fn find(path: &str) -> Route<'_> {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let path = strip_base(path);
-    if let Some(rest) = path.strip_prefix("/products") {
-        return match rest.strip_prefix('/') {
-            None if rest.is_empty() => Route::Products,
-            None => Route::Nowhere,
-            Some(rest) => find_product(rest),
-        };
+    let path = strip_base(path.strip_suffix('/').unwrap_or(path));
+    let Some(path) = path.strip_prefix('/') else { return Route::Nowhere };
+    let mut segments = [""; SEGMENTS_MAX];
+    let mut count = 0;
+    for segment in path.split('/') {
+        if count == SEGMENTS_MAX {
+            return Route::Nowhere;
+        }
+        segments[count] = segment;
+        count += 1;
     }
-    if let Some(id) = path.strip_prefix("/admin/products/").filter(|id| !id.contains('/')) {
-        return Route::AdminProduct(id);
-    }
-    match path {
-        "/healthz" => Route::Healthz,
-        "/readyz" => Route::Readyz,
-        "/metrics" => Route::Metrics,
-        _ => path
-            .strip_prefix("/pictures/")
-            .filter(|p| !p.contains('/'))
-            .map_or(Route::Nowhere, Route::Picture),
-    }
-}
-
-fn find_product(rest: &str) -> Route<'_> {
-    match rest.split_once('/') {
-        None => Route::Product(rest),
-        Some((id, "styles")) => Route::Styles(id),
-        Some((id, "related")) => Route::Related(id),
-        Some(_) => Route::Nowhere,
+    match segments[..count] {
+        ["products"] | ["products", "list"] => Route::Products,
+        ["products", id] => Route::Product(id),
+        ["products", id, "styles"] => Route::Styles(id),
+        ["products", id, "related"] => Route::Related(id),
+        ["reviews"] => Route::Reviews(None),
+        ["reviews", product, "list"] => Route::Reviews(Some(product)),
+        ["reviews", "meta"] => Route::Meta(None),
+        ["reviews", product, "meta"] => Route::Meta(Some(product)),
+        ["qa", "questions"] => Route::Questions(None),
+        ["qa", product] => Route::Questions(Some(product)),
+        ["qa", "questions", id, "answers"] | ["qa", id, "answers"] => Route::Answers(id),
+        ["admin", "products", id] => Route::AdminProduct(id),
+        ["pictures", name] => Route::Picture(name),
+        ["healthz"] => Route::Healthz,
+        ["readyz"] => Route::Readyz,
+        ["metrics"] => Route::Metrics,
+        _ => Route::Nowhere,
     }
 }
 
@@ -110,6 +118,10 @@ fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, rout
         Route::Product(id) => products::show(site, req, rsp, Kind::Product, id),
         Route::Styles(id) => products::show(site, req, rsp, Kind::Styles, id),
         Route::Related(id) => products::show(site, req, rsp, Kind::Related, id),
+        Route::Reviews(product) => reviews::list(site, req, rsp, product),
+        Route::Meta(product) => reviews::show_meta(site, req, rsp, product),
+        Route::Questions(product) => questions::list(site, req, rsp, product),
+        Route::Answers(question) => questions::list_answers(site, req, rsp, question),
         Route::AdminProduct(id) => admin::change_product(site, req, rsp, id),
         Route::Picture(name) => pictures::show(site, req, rsp, name),
         Route::Healthz => health::alive(rsp),

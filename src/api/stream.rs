@@ -7,7 +7,8 @@ use std::sync::Arc;
 use flate2::Crc;
 use may_minihttp::BodySource;
 
-use crate::api::fetch::{FetchError, Fetcher, ListStart};
+use crate::api::fetch::{FetchError, Fetcher};
+use crate::api::read::ListStart;
 use crate::api::shape::Shaper;
 use crate::limits::LIST_CACHED_COUNT_MAX;
 
@@ -30,7 +31,7 @@ pub struct ListSource {
     ready: Option<Piece>,
 }
 
-/// Bytes to be sent, and where the next piece begins; None after the last one.
+/// Bytes to be sent, and the product behind which the next piece begins; None after the last one.
 struct Piece {
     bytes: Vec<u8>,
     next: Option<i64>,
@@ -43,7 +44,7 @@ impl ListSource {
     /// Why its first piece can't be had.
     pub fn open(
         fetcher: Arc<Fetcher>,
-        offset: u64,
+        offset: i64,
         count: i64,
         gzip: bool,
     ) -> Result<ListSource, FetchError> {
@@ -81,7 +82,7 @@ impl ListSource {
     }
 }
 
-/// The products of a piece, and the id from which the next one goes on.
+/// The products of a piece, and the one behind which the next goes on.
 fn read_piece(
     fetcher: &Fetcher,
     shaper: &Shaper,
@@ -89,10 +90,9 @@ fn read_piece(
     left: i64,
 ) -> Result<(Vec<u8>, Option<i64>), FetchError> {
     let count = left.min(LIST_CACHED_COUNT_MAX);
-    let products = fetcher.list_piece(start, count)?;
-    let whole = products.len() as i64 == count && left > count;
-    let next = products.last().filter(|_| whole).and_then(|last| last.id.checked_add(1));
-    Ok((shaper.list_items(&products), next))
+    let page = fetcher.reader().list_piece(start, count).map_err(|e| FetchError::from(&e))?;
+    let next = page.rows.last().filter(|_| page.more && left > count).map(|last| last.id);
+    Ok((shaper.list_items(&page.rows), next))
 }
 
 /// Brackets around the list, commas between its pieces.
@@ -141,7 +141,7 @@ impl BodySource for ListSource {
         };
         *out = piece.bytes;
         match piece.next {
-            Some(id) => self.next = ListStart::Id(id),
+            Some(id) => self.next = ListStart::After(id),
             None => return Ok(false),
         }
         Ok(true)

@@ -83,7 +83,8 @@ impl Arena {
     pub fn hash(&self, key: Key) -> u64 {
         mix(
             key.id as u64 ^ self.seed,
-            (key.kind as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.seed.rotate_left(32),
+            (u64::from(key.variant) << 8 | key.kind as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                ^ self.seed.rotate_left(32),
         )
     }
 

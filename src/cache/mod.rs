@@ -191,6 +191,12 @@ impl Cache {
         segment::copy_out(&self.arena, hit.item, offset, len, out)
     }
 
+    /// Appends the hit's head lines to `out`. False, with `out` as before, when the record was recycled meanwhile.
+    pub fn copy_head(&self, hit: &Hit, out: &mut Vec<u8>) -> bool {
+        let (offset, len) = hit.header.head();
+        segment::copy_out(&self.arena, hit.item, offset, len, out)
+    }
+
     /// The whole record, copied out and checked, for whoever wants its typed fields.
     pub fn read_record(&self, hit: &Hit) -> Option<Record> {
         let mut bytes = Vec::new();

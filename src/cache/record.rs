@@ -8,12 +8,13 @@
 //! word 2   key kind 8 │ 0 8 │ status 16 │ fence lane 32
 //! word 3   position in time of the snapshot it was read from 64
 //! word 4   epoch 32 │ JSON length 32
-//! word 5   JSON offset 32 │ gzip offset 32         offsets from the record's start
+//! word 5   0 4 │ zstd length 20 │ br length 20 │ gzip length 20
 //! word 6   ETag: hash of the JSON body 64
-//! word 7   gzip length 24 │ born 40                born: CLOCK_BOOTTIME before the SELECT, in 2^20 ns
+//! word 7   head length 8 │ key variant 16 │ born 40     born: CLOCK_BOOTTIME before the SELECT, in 2^20 ns
 //!
-//! A gzip length of 0: there is no such variant.
+//! then     head lines │ JSON │ gzip │ br │ zstd │ the view's archive
 //! ```
+//! A length of 0: there is no such variant. The bodies are the archive's first field, which rkyv writes first.
 
 use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
@@ -30,33 +31,57 @@ pub enum Kind {
     Product = 1,
     Styles = 2,
     Related = 3,
-    /// A page of products; the id packs page and count.
+    /// A page of products: the variant is its count, the id the products before it.
     List = 4,
+    /// Ratings of a product, summed up.
+    Meta = 5,
+    /// The first page of a product's reviews: the variant packs order and count.
+    Reviews = 6,
+    /// The first page of a product's questions: the variant is its count.
+    Questions = 7,
+    /// The first page of a question's answers: the variant is its count, the id the question's.
+    Answers = 8,
 }
+
+const KINDS: [Kind; 8] = [
+    Kind::Product,
+    Kind::Styles,
+    Kind::Related,
+    Kind::List,
+    Kind::Meta,
+    Kind::Reviews,
+    Kind::Questions,
+    Kind::Answers,
+];
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
-        [Kind::Product, Kind::Styles, Kind::Related, Kind::List].into_iter().find(|k| *k as u8 == byte)
+        KINDS.into_iter().find(|k| *k as u8 == byte)
     }
 }
 
-/// A cache key: kind and product id (for lists, page and count).
+/// A cache key: kind, id (a product's, for most kinds), and which of its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     pub kind: Kind,
+    pub variant: u16,
     pub id: i64,
 }
 
 impl Key {
     pub fn new(kind: Kind, id: i64) -> Key {
-        Key { kind, id }
+        Key::variant(kind, id, 0)
     }
 
-    /// The fence that voids this key: (kind, product id); all list pages share one.
+    pub fn variant(kind: Kind, id: i64, variant: u16) -> Key {
+        Key { kind, variant, id }
+    }
+
+    /// The fence that voids this key: (kind, id), whatever the variant; all pages of products share one.
     pub fn fence(self) -> Key {
         match self.kind {
             Kind::List => Key::new(Kind::List, -1),
-            _ => self,
+            kind => Key::new(kind, self.id),
         }
     }
 }
@@ -66,6 +91,8 @@ impl Key {
 pub enum Encoding {
     Identity,
     Gzip,
+    Br,
+    Zstd,
 }
 
 /// When a value was read, and from which state of the database.
@@ -80,8 +107,13 @@ pub struct Reading {
 /// Born in a record: 40 bits of 2^20 ns each.
 const BORN_SHIFT: u32 = 20;
 const BORN_BITS: u32 = 40;
-const GZIP_LEN_MAX: usize = (1 << (64 - BORN_BITS)) - 1;
-const _: () = assert!(crate::limits::GZIP_SIZE_MAX_BYTES * 2 < GZIP_LEN_MAX);
+const VARIANT_BITS: u32 = 16;
+/// Lengths of compressed bodies.
+const CODED_BITS: u32 = 20;
+const CODED_LEN_MAX: usize = (1 << CODED_BITS) - 1;
+const HEAD_LEN_MAX: usize = u8::MAX as usize;
+const _: () =
+    assert!(crate::limits::GZIP_SIZE_MAX_BYTES < CODED_LEN_MAX && BORN_BITS + VARIANT_BITS + 8 == 64);
 
 /// The header of a record, unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +124,10 @@ pub struct RecordHeader {
     pub status: u16,
     pub token: Token,
     pub reading: Reading,
-    pub json_at: u32,
+    pub head_len: u8,
     pub json_len: u32,
-    pub gzip_at: u32,
-    pub gzip_len: u32,
+    /// Lengths of the bodies compressed by gzip, br, zstd.
+    pub coded_len: [u32; 3],
     pub etag: u64,
 }
 
@@ -109,15 +141,18 @@ fn pair(high: u32, low: u32) -> u64 {
 impl RecordHeader {
     pub fn pack(&self) -> [u64; HEADER_WORDS] {
         let kind = u64::from(self.key.kind as u8) << 56 | u64::from(self.status) << 32;
+        let coded = |n: usize| u64::from(self.coded_len[n]);
         [
             pair(self.len_bytes, self.checksum),
             self.key.id as u64,
             kind | u64::from(self.token.lane),
             self.reading.position,
             pair(self.token.epoch, self.json_len),
-            pair(self.json_at, self.gzip_at),
+            coded(2) << (2 * CODED_BITS) | coded(1) << CODED_BITS | coded(0),
             self.etag,
-            u64::from(self.gzip_len) << BORN_BITS | (self.reading.born_ns >> BORN_SHIFT),
+            u64::from(self.head_len) << (BORN_BITS + VARIANT_BITS)
+                | u64::from(self.key.variant) << BORN_BITS
+                | (self.reading.born_ns >> BORN_SHIFT),
         ]
     }
 
@@ -126,33 +161,33 @@ impl RecordHeader {
     pub fn unpack(words: &[u64; HEADER_WORDS]) -> RecordHeader {
         let (high, low) = (|w: u64| (w >> 32) as u32, |w: u64| w as u32);
         let kind = Kind::from_byte((words[2] >> 56) as u8);
+        let coded = |n: u32| (words[5] >> (n * CODED_BITS)) as u32 & CODED_LEN_MAX as u32;
         RecordHeader {
             len_bytes: if kind.is_some() { high(words[0]) } else { 0 },
             checksum: low(words[0]),
-            key: Key { kind: kind.unwrap_or(Kind::Product), id: words[1] as i64 },
+            key: Key {
+                kind: kind.unwrap_or(Kind::Product),
+                variant: (words[7] >> BORN_BITS) as u16,
+                id: words[1] as i64,
+            },
             status: (words[2] >> 32) as u16,
             token: Token { lane: low(words[2]), epoch: high(words[4]) },
             reading: Reading {
                 born_ns: (words[7] & ((1 << BORN_BITS) - 1)) << BORN_SHIFT,
                 position: words[3],
             },
-            json_at: high(words[5]),
+            head_len: (words[7] >> (BORN_BITS + VARIANT_BITS)) as u8,
             json_len: low(words[4]),
-            gzip_at: low(words[5]),
-            gzip_len: (words[7] >> BORN_BITS) as u32,
+            coded_len: [coded(0), coded(1), coded(2)],
             etag: words[6],
         }
     }
 
-    /// Whether lengths and offsets fit each other and `room_bytes`.
+    /// Whether the lengths fit each other and `room_bytes`.
     pub fn is_plausible(&self, room_bytes: usize) -> bool {
         let len = self.len_bytes as usize;
-        let inside =
-            |at: u32, n: u32| at as usize >= RECORD_HEADER_SIZE_BYTES && at as usize + n as usize <= len;
-        len > RECORD_HEADER_SIZE_BYTES
-            && self.stored_size_bytes() <= room_bytes
-            && inside(self.json_at, self.json_len)
-            && (self.gzip_len == 0 || inside(self.gzip_at, self.gzip_len))
+        let (zstd_at, zstd_len) = self.place(Encoding::Zstd);
+        len > RECORD_HEADER_SIZE_BYTES && self.stored_size_bytes() <= room_bytes && zstd_at + zstd_len <= len
     }
 
     /// Room taken in a segment.
@@ -160,41 +195,67 @@ impl RecordHeader {
         (self.len_bytes as usize).next_multiple_of(16)
     }
 
-    /// Offset and length of a body; the identity one where there is no gzip.
+    /// Offset and length of the head lines.
+    pub fn head(&self) -> (usize, usize) {
+        (RECORD_HEADER_SIZE_BYTES, self.head_len as usize)
+    }
+
+    /// Offset and length of a body; the identity one where there is no such variant.
     pub fn body(&self, encoding: Encoding) -> (usize, usize) {
-        match encoding {
-            Encoding::Gzip if self.gzip_len > 0 => (self.gzip_at as usize, self.gzip_len as usize),
-            _ => (self.json_at as usize, self.json_len as usize),
+        match self.has(encoding) {
+            true => self.place(encoding),
+            false => self.place(Encoding::Identity),
         }
     }
 
-    /// The encoding that is sent when the client takes `wanted`.
-    pub fn encoding(&self, wanted: Encoding) -> Encoding {
-        if self.gzip_len > 0 {
-            wanted
-        } else {
-            Encoding::Identity
+    /// Whether there is such a variant.
+    pub fn has(&self, encoding: Encoding) -> bool {
+        self.place(encoding).1 > 0
+    }
+
+    fn place(&self, encoding: Encoding) -> (usize, usize) {
+        let [gzip, br, zstd] = self.coded_len.map(|len| len as usize);
+        let json = self.json_len as usize;
+        let json_at = RECORD_HEADER_SIZE_BYTES + self.head_len as usize;
+        match encoding {
+            Encoding::Identity => (json_at, json),
+            Encoding::Gzip => (json_at + json, gzip),
+            Encoding::Br => (json_at + json + gzip, br),
+            Encoding::Zstd => (json_at + json + gzip + br, zstd),
         }
     }
+}
+
+/// What goes out: header lines, and the body in each encoding; empty where it does not pay.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Bodies {
+    /// Whole lines, at most 255 bytes.
+    pub head: Vec<u8>,
+    pub json: Vec<u8>,
+    pub gzip: Vec<u8>,
+    pub br: Vec<u8>,
+    pub zstd: Vec<u8>,
 }
 
 /// What a record's archive holds.
 #[derive(Debug, PartialEq, Archive, Serialize, Deserialize)]
 pub struct Entry {
+    /// [`Bodies`], one after the other. The first field: its bytes are the archive's first.
+    bodies: Vec<u8>,
     pub view: View,
-    pub json: Vec<u8>,
-    pub gzip: Vec<u8>,
 }
 
 /// Size and alignment of the archived types: part of what two binaries must agree on.
 pub fn archive_shape() -> String {
     format!(
-        "{}/{} view {} product {} style {}",
+        "{}/{} view {} product {} style {} review {} question {}",
         size_of::<ArchivedEntry>(),
         align_of::<ArchivedEntry>(),
         size_of::<crate::catalogue::ArchivedView>(),
         size_of::<crate::catalogue::ArchivedProduct>(),
         size_of::<crate::catalogue::ArchivedStyle>(),
+        size_of::<crate::catalogue::ArchivedReview>(),
+        size_of::<crate::catalogue::ArchivedQuestion>(),
     )
 }
 
@@ -213,28 +274,31 @@ pub enum RecordError {
     Archive(RkyvError),
     #[error("the archive just made does not validate: {0}")]
     Invalid(RkyvError),
-    #[error("the record is larger than 4 GiB, or its gzip variant than 16 MiB")]
+    #[error("the record is larger than 4 GiB, a compressed body than a MiB, or its head than 255 bytes")]
     TooLarge,
 }
 
 impl Record {
-    /// Archives `entry`, checks the archive (bytecheck), and puts the header in front.
+    /// Archives view and bodies, checks the archive (bytecheck), and puts the header in front.
     pub fn make(
         key: Key,
         token: Token,
         reading: Reading,
         status: u16,
-        entry: &Entry,
+        view: View,
+        bodies: &Bodies,
     ) -> Result<Record, RecordError> {
-        let archive = rkyv::to_bytes::<RkyvError>(entry).map_err(RecordError::Archive)?;
-        let archived = rkyv::access::<ArchivedEntry, RkyvError>(&archive).map_err(RecordError::Invalid)?;
-        let base = archive.as_ptr() as usize - RECORD_HEADER_SIZE_BYTES;
-        let offset =
-            |bytes: &[u8]| u32::try_from(bytes.as_ptr() as usize - base).map_err(|_| RecordError::TooLarge);
-        let len = |n: usize| u32::try_from(n).map_err(|_| RecordError::TooLarge);
-        if entry.gzip.len() > GZIP_LEN_MAX {
+        let Bodies { head, json, gzip, br, zstd } = bodies;
+        let coded = [gzip, br, zstd];
+        if head.len() > HEAD_LEN_MAX || coded.iter().any(|body| body.len() > CODED_LEN_MAX) {
             return Err(RecordError::TooLarge);
         }
+        let entry = Entry { bodies: [head, json, gzip, br, zstd].map(Vec::as_slice).concat(), view };
+        let archive = rkyv::to_bytes::<RkyvError>(&entry).map_err(RecordError::Archive)?;
+        let archived = rkyv::access::<ArchivedEntry, RkyvError>(&archive).map_err(RecordError::Invalid)?;
+        // INVARIANT: readers find the bodies at the archive's beginning.
+        assert!(entry.bodies.is_empty() || std::ptr::eq(archived.bodies.as_ptr(), archive.as_ptr()));
+        let len = |n: usize| u32::try_from(n).map_err(|_| RecordError::TooLarge);
         let header = RecordHeader {
             len_bytes: len(RECORD_HEADER_SIZE_BYTES + archive.len())?,
             checksum: checksum(&archive),
@@ -242,11 +306,10 @@ impl Record {
             status,
             token,
             reading: Reading { born_ns: reading.born_ns & !((1 << BORN_SHIFT) - 1), ..reading },
-            json_at: offset(archived.json.as_slice())?,
-            json_len: len(entry.json.len())?,
-            gzip_at: if entry.gzip.is_empty() { 0 } else { offset(archived.gzip.as_slice())? },
-            gzip_len: len(entry.gzip.len())?,
-            etag: etag_of(&entry.json),
+            head_len: head.len() as u8,
+            json_len: len(json.len())?,
+            coded_len: coded.map(|body| body.len() as u32),
+            etag: etag_of(json),
         };
         let mut words = header.pack().to_vec();
         words.extend(archive.chunks(8).map(|chunk| {
@@ -290,6 +353,12 @@ impl Record {
         &self.words
     }
 
+    /// Appends the head lines to `out`.
+    pub fn copy_head(&self, out: &mut Vec<u8>) {
+        let (at, len) = self.header.head();
+        out.extend_from_slice(&self.bytes()[at..at + len]);
+    }
+
     /// Appends a body to `out`.
     pub fn copy_body(&self, encoding: Encoding, out: &mut Vec<u8>) {
         let (at, len) = self.header.body(encoding);
@@ -324,10 +393,17 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let entry = Entry { view: View::Related(vec![2, 3]), json: b"[2,3]".to_vec(), gzip: vec![9; 20] };
+        let bodies = Bodies {
+            head: b"Link: x\r\n".to_vec(),
+            json: b"[2,3]".to_vec(),
+            gzip: vec![9; 20],
+            br: Vec::new(),
+            zstd: vec![7; 15],
+        };
         let token = Token { lane: 7, epoch: 9 };
         let reading = Reading { born_ns: 42 << BORN_SHIFT | 7, position: u64::MAX - 3 };
-        Record::make(Key::new(Kind::Related, -5), token, reading, 200, &entry).unwrap()
+        let key = Key::variant(Kind::Related, -5, 513);
+        Record::make(key, token, reading, 200, View::Related(vec![2, 3]), &bodies).unwrap()
     }
 
     #[test]
@@ -341,12 +417,18 @@ mod tests {
     #[test]
     fn bodies_lie_where_the_header_says() {
         let record = record();
-        let mut out = Vec::new();
-        record.copy_body(Encoding::Identity, &mut out);
-        assert_eq!(out, b"[2,3]");
-        out.clear();
-        record.copy_body(Encoding::Gzip, &mut out);
-        assert_eq!(out, [9; 20]);
+        let body = |encoding| {
+            let mut out = Vec::new();
+            record.copy_body(encoding, &mut out);
+            out
+        };
+        assert_eq!(body(Encoding::Identity), b"[2,3]");
+        assert_eq!(body(Encoding::Gzip), [9; 20]);
+        assert_eq!(body(Encoding::Br), b"[2,3]", "there is none");
+        assert_eq!(body(Encoding::Zstd), [7; 15]);
+        let mut head = Vec::new();
+        record.copy_head(&mut head);
+        assert_eq!(head, b"Link: x\r\n");
     }
 
     #[test]

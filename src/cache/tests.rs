@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::arena::{Gate, UncheckedArena};
 use super::layout::{header, Layout};
-use super::record::Entry;
+use super::record::Bodies;
 use super::*;
 use crate::catalogue::View;
 use crate::metrics::MetricsPage;
@@ -35,15 +35,10 @@ fn key(id: i64) -> Key {
 }
 
 fn record(key: Key, token: Token, position: u64, json: &str) -> Record {
-    let entry = Entry { view: View::Related(vec![1]), json: json.into(), gzip: Vec::new() };
-    Record::make(
-        key,
-        token,
-        Reading { born_ns: 0, position },
-        if json.is_empty() { 404 } else { 200 },
-        &entry,
-    )
-    .unwrap()
+    let bodies = Bodies { json: json.into(), ..Bodies::default() };
+    let status = if json.is_empty() { 404 } else { 200 };
+    Record::make(key, token, Reading { born_ns: 0, position }, status, View::Related(vec![1]), &bodies)
+        .unwrap()
 }
 
 fn get(cache: &Cache, key: Key, now_ns: u64) -> Option<String> {
@@ -73,7 +68,11 @@ fn what_is_published_is_found_whole() {
     }
     assert_eq!(get(&cache, key(500), 0), None);
     let Lookup::Hit(hit) = cache.get(key(9), 0) else { panic!() };
-    assert_eq!(cache.read_record(&hit).unwrap().entry().unwrap().json, b"xxxxxxxxx");
+    let record = cache.read_record(&hit).unwrap();
+    assert_eq!(record.entry().unwrap().view, View::Related(vec![1]));
+    let mut body = Vec::new();
+    record.copy_body(Encoding::Identity, &mut body);
+    assert_eq!(body, b"xxxxxxxxx");
 }
 
 #[test]

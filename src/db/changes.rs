@@ -8,7 +8,7 @@
 use may_postgres::{Client, Error, Row};
 
 use crate::db::statements::{
-    DATABASE_IDENTITY, FEED_BIRTH, FEED_POLL, FEED_PROBLEMS, FEED_ROTATE, FEED_STYLES, FEED_SURROUNDINGS,
+    DATABASE_IDENTITY, FEED_BIRTH, FEED_PARENTS, FEED_POLL, FEED_PROBLEMS, FEED_ROTATE, FEED_SURROUNDINGS,
 };
 use crate::limits::FEED_CHANGES_MAX;
 
@@ -42,7 +42,7 @@ impl Snapshot {
     }
 }
 
-/// What a change was noted as (sql/0005_change_feed.sql).
+/// What a change was noted as (sql/0006_change_feed.sql, sql/0009_feed_of_reviews.sql).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     Product,
@@ -50,13 +50,25 @@ pub enum What {
     Features,
     Styles,
     Related,
+    /// Reviews of the product.
+    Reviews,
+    Characteristics,
+    Questions,
+    /// Of the question.
+    Answers,
     /// Photos or skus of a style.
     Style,
+    /// Photos or ratings of a review.
+    Review,
+    /// Answers of a question.
+    Question,
+    /// Photos of an answer.
+    Answer,
     /// Or a word that this version doesn't know.
     Everything,
 }
 
-/// One change: what, and of which product, or style.
+/// One change: what, and of which product or other owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     pub what: What,
@@ -100,15 +112,28 @@ fn read_change(row: &Row) -> Result<Change, Error> {
         "styles" => What::Styles,
         "style" => What::Style,
         "related" => What::Related,
+        "reviews" => What::Reviews,
+        "characteristics" => What::Characteristics,
+        "questions" => What::Questions,
+        "answers" => What::Answers,
+        "review" => What::Review,
+        "question" => What::Question,
+        "answer" => What::Answer,
         _ => What::Everything,
     };
     Ok(Change { what, id: row.try_get(1)? })
 }
 
-/// Products whose styles these are. Of a style that is gone, its going was noted itself.
-pub fn products_of_styles(client: &Client, styles: &[i64]) -> Result<Vec<i64>, Error> {
-    let rows = client.query(&client.prepare_cached(FEED_STYLES)?, &[&styles])?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+/// What changes of parts are to those that the parts belong to: a style's photo to its product's styles. Of an owner that is
+/// gone, its going was noted itself.
+pub fn of_parents(client: &Client, changes: &[Change]) -> Result<Vec<Change>, Error> {
+    let ids = |what| -> Vec<i64> { changes.iter().filter(|c| c.what == what).map(|c| c.id).collect() };
+    let (styles, reviews) = (ids(What::Style), ids(What::Review));
+    let (questions, answers) = (ids(What::Question), ids(What::Answer));
+    let rows =
+        client.query(&client.prepare_cached(FEED_PARENTS)?, &[&styles, &reviews, &questions, &answers])?;
+    let of_questions = questions.iter().map(|id| Change { what: What::Answers, id: *id });
+    rows.iter().map(read_change).chain(of_questions.map(Ok)).collect()
 }
 
 /// What changes are noted by, and where.

@@ -6,7 +6,10 @@ pub mod decimal;
 pub mod migrate;
 pub mod pool;
 pub mod products;
+pub mod questions;
 pub mod ranks;
+pub mod reviews;
+pub mod slice;
 pub mod statements;
 
 pub use pool::Pool;

@@ -10,10 +10,12 @@ use may_postgres::{Client, Error, Row};
 
 use crate::catalogue::{Feature, Photo, Product, Sku, Style};
 use crate::db::decimal::Decimal;
-use crate::db::statements::{PRODUCTS_FETCH, PRODUCTS_LIST, PRODUCTS_UPDATE, RELATED_FETCH, STYLES_FETCH};
+use crate::db::statements::{
+    PRODUCTS_BEFORE, PRODUCTS_FETCH, PRODUCTS_LIST, PRODUCTS_UPDATE, RELATED_FETCH, STYLES_FETCH,
+};
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
-const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// A product with its features.
 pub type ProductWithFeatures = (Product, Vec<Feature>);
@@ -52,15 +54,22 @@ pub fn fetch(client: &Client, ids: &[i64]) -> Result<Read<HashMap<i64, ProductWi
     Ok(Read { found: products, position })
 }
 
-/// At most `count` products by id, from `start` on.
-pub fn list_from(client: &Client, start: i64, count: i64) -> Result<Vec<Product>, Error> {
-    let statement = client.prepare_cached(PRODUCTS_LIST)?;
-    read_list(&client.query(&statement, &[&start, &count])?)
+/// At most `count` products by id, behind the one with `id`.
+pub fn list_after(client: &Client, id: i64, count: i64) -> Result<Read<Vec<Product>>, Error> {
+    let Some(start) = id.checked_add(1) else { return Ok(Read { found: Vec::new(), position: 0 }) };
+    read_list(&client.query(&client.prepare_cached(PRODUCTS_LIST)?, &[&start, &count])?)
 }
 
-/// Rows of `PRODUCTS_LIST`; one without a product says only how things stand.
-pub(super) fn read_list(rows: &[Row]) -> Result<Vec<Product>, Error> {
-    rows.iter().filter(|row| row.bytes(2).is_some()).map(|row| read_product(row, 2)).collect()
+/// At most `count` products by id, the last ones before the one with `id`.
+pub fn list_before(client: &Client, id: i64, count: i64) -> Result<Read<Vec<Product>>, Error> {
+    read_list(&client.query(&client.prepare_cached(PRODUCTS_BEFORE)?, &[&id, &count])?)
+}
+
+/// Rows of `PRODUCTS_LIST` and `PRODUCTS_BEFORE`; one without a product says only how things stand.
+pub(super) fn read_list(rows: &[Row]) -> Result<Read<Vec<Product>>, Error> {
+    let position: i64 = rows.first().map_or(Ok(0), |row| row.try_get(1))?;
+    let found = rows.iter().filter(|row| row.bytes(2).is_some()).map(|row| read_product(row, 2));
+    Ok(Read { found: found.collect::<Result<_, Error>>()?, position: position as u64 })
 }
 
 /// Reads a product whose id is column `at`, the others following in the order of the table.
@@ -78,7 +87,7 @@ pub fn read_product(row: &Row, at: usize) -> Result<Product, Error> {
 }
 
 /// A `timestamptz` as microseconds since the Unix epoch.
-fn read_time(row: &Row, at: usize) -> Result<i64, Error> {
+pub(super) fn read_time(row: &Row, at: usize) -> Result<i64, Error> {
     let bytes = row.bytes(at).and_then(|b| <[u8; 8]>::try_from(b).ok());
     let us =
         bytes.map(i64::from_be_bytes).ok_or_else(|| Error::Convert(format!("column {at} is not a time")))?;

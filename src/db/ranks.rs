@@ -89,13 +89,19 @@ impl RankMap {
             let rows = client.query(&statement, &[&start, &rows_max])?;
             let version: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
             if version == ranks.version {
-                let position: i64 = rows.first().map_or(Ok(0), |row| row.try_get(1))?;
-                return Ok(Read { found: read_list(&rows)?, position: position as u64 });
+                return read_list(&rows);
             }
             ranks = self.refresh(client, history, &ranks)?;
         }
         log::warn!("products are added and removed faster than they can be listed");
         Err(Error::Timeout)
+    }
+
+    /// The last of `count` products after `offset`, if there are others behind it; as of the last list.
+    pub fn last_of(&self, history: u32, offset: u64, count: u64) -> Option<i64> {
+        let ranks = self.known(history);
+        let next = offset.checked_add(count).filter(|next| *next > offset && *next < ranks.total)?;
+        ranks.id_at(next - 1)
     }
 
     fn known(&self, history: u32) -> Arc<Ranks> {

@@ -226,21 +226,23 @@ impl Follower {
     }
 }
 
-/// Styles become the products that they belong to. None: they can't be asked for, as while somebody holds a lock on the table; then
-/// nobody waits for it.
+/// Changes of parts become those of what they belong to. None: it can't be asked for, as while somebody holds a lock on the table;
+/// then nobody waits for it.
 fn resolve(client: &Client, mut changes: Vec<Change>) -> Option<Vec<Change>> {
-    let styles: Vec<i64> = changes.iter().filter(|c| c.what == What::Style).map(|c| c.id).collect();
-    if styles.is_empty() {
+    let is_part =
+        |change: &Change| matches!(change.what, What::Style | What::Review | What::Question | What::Answer);
+    let parts: Vec<Change> = changes.iter().copied().filter(is_part).collect();
+    if parts.is_empty() {
         return Some(changes);
     }
-    match changes::products_of_styles(client, &styles) {
-        Ok(products) => {
-            changes.retain(|change| change.what != What::Style);
-            changes.extend(products.into_iter().map(|id| Change { what: What::Styles, id }));
+    match changes::of_parents(client, &parts) {
+        Ok(parents) => {
+            changes.retain(|change| !is_part(change));
+            changes.extend(parents);
             Some(changes)
         }
         Err(e) => {
-            log::debug!("feed: finding the products of {} styles: {e}", styles.len());
+            log::debug!("feed: finding what {} changed parts belong to: {e}", parts.len());
             None
         }
     }
@@ -275,7 +277,11 @@ fn kinds(what: What) -> &'static [Kind] {
         What::Existence => &[Kind::Product, Kind::Styles, Kind::Related],
         What::Styles => &[Kind::Styles],
         What::Related => &[Kind::Related],
+        What::Reviews => &[Kind::Reviews, Kind::Meta],
+        What::Characteristics => &[Kind::Meta],
+        What::Questions => &[Kind::Questions],
+        What::Answers => &[Kind::Answers],
         // Resolved before.
-        What::Style | What::Everything => &[],
+        What::Style | What::Review | What::Question | What::Answer | What::Everything => &[],
     }
 }

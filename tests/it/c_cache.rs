@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use catwalk::cache::arena::UncheckedArena;
 use catwalk::cache::layout::Layout;
-use catwalk::cache::record::Entry;
+use catwalk::cache::record::Bodies;
 use catwalk::cache::{Ages, Arena, Cache, Encoding, Key, Kind, Lookup, Reading, Record};
 use catwalk::catalogue::View;
 use catwalk::metrics::{Counter, MetricsPage};
@@ -77,12 +77,11 @@ fn one_step(cache: &Cache, truth: &Truth, dice: &mut Dice) {
         }
         Lookup::Miss | Lookup::Untrusted => {
             let version = truth.written(id).load(Ordering::SeqCst);
-            let entry = Entry {
-                view: View::Related(vec![id as i64]),
-                json: body(id, version).into(),
-                gzip: Vec::new(),
-            };
-            cache.fill(&Record::make(key, token, Reading::default(), 200, &entry).expect("it archives"));
+            let bodies = Bodies { json: body(id, version).into(), ..Bodies::default() };
+            let view = View::Related(vec![id as i64]);
+            cache.fill(
+                &Record::make(key, token, Reading::default(), 200, view, &bodies).expect("it archives"),
+            );
         }
     }
 }
@@ -162,8 +161,9 @@ fn processes_killed_at_any_instruction_leave_a_sound_cache() {
     let cache = Cache::new(Arc::new(arena), 0, epoch, ages, metrics.clone());
     for id in 0..segments * 60 {
         let key = Key::new(Kind::Styles, id as i64);
-        let entry = Entry { view: View::Missing, json: vec![b'x'; 8_000], gzip: Vec::new() };
-        cache.fill(&Record::make(key, cache.token(key), Reading::default(), 200, &entry).unwrap());
+        let bodies = Bodies { json: vec![b'x'; 8_000], ..Bodies::default() };
+        let made = Record::make(key, cache.token(key), Reading::default(), 200, View::Missing, &bodies);
+        cache.fill(&made.unwrap());
     }
     assert!(metrics.page().total(Counter::CacheRecycled) >= segments);
 }

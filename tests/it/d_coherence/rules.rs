@@ -65,18 +65,40 @@ impl Feed {
 /// Which of product 1's and 2's answers a change makes void.
 #[test]
 fn every_change_of_every_table_voids_what_is_made_from_it_and_nothing_else() {
-    use Kind::{List, Product, Related, Styles};
+    use Kind::{Answers, List, Meta, Product, Questions, Related, Reviews, Styles};
     let server = start(|_| {});
     let db = server.database();
     db.batch_execute(
         "delete from styles where product_id < 3; insert into styles (id, product_id, name, original_price, default_style)
          values (9001, 1, 'a', 1, true), (9002, 2, 'b', 1, true);
-         insert into photos (id, style_id, url) values (9001, 9001, 'u'); delete from related where current_product_id < 3",
+         insert into photos (id, style_id, url) values (9001, 9001, 'u'); delete from related where current_product_id < 3;
+         delete from reviews where product_id < 3; delete from questions where product_id < 3;
+         insert into reviews (id, product_id, rating, summary, body, recommend, reviewer_name, reviewer_email)
+             values (9001, 1, 1, '', '', true, '', ''), (9002, 2, 1, '', '', true, '', '');
+         insert into characteristics (id, product_id, name) values (9001, 1, 'a');
+         insert into questions (id, product_id, body, asker_name, asker_email) values (9001, 1, '', '', ''), (9002, 2, '', '', '');
+         insert into answers (id, question_id, body, answerer_name, answerer_email) values (9001, 9001, '', '', '')",
     )
     .unwrap();
     let mut feed = Feed::start(&server);
-    let all = [(Product, 1), (Styles, 1), (Related, 1), (List, 0), (Product, 2), (Styles, 2), (Related, 2)];
-    let changes: [(&str, &[(Kind, i64)]); 16] = [
+    let all = [
+        (Product, 1),
+        (Styles, 1),
+        (Related, 1),
+        (List, 0),
+        (Product, 2),
+        (Styles, 2),
+        (Related, 2),
+        (Meta, 1),
+        (Reviews, 1),
+        (Questions, 1),
+        (Answers, 9001),
+        (Meta, 2),
+        (Reviews, 2),
+        (Questions, 2),
+        (Answers, 9002),
+    ];
+    let changes: [(&str, &[(Kind, i64)]); 28] = [
         ("update products set name = 'x' where id = 1", &[(Product, 1), (List, 0)]),
         ("insert into features (product_id, feature) values (1, 'f')", &[(Product, 1)]),
         ("update features set product_id = 2 where product_id = 1", &[(Product, 1), (Product, 2)]),
@@ -94,6 +116,18 @@ fn every_change_of_every_table_voids_what_is_made_from_it_and_nothing_else() {
         ("insert into products select * from products where id = 2 on conflict (id) do update set slogan = 'y'", &[(Product, 2), (List, 0)]),
         ("begin; savepoint a; update products set name = 'z' where id = 1; release a; commit", &[(Product, 1), (List, 0)]),
         ("set session_replication_role = replica; update products set name = 'r' where id = 1; reset session_replication_role", &[(Product, 1), (List, 0)]),
+        ("update reviews set helpfulness = helpfulness + 1 where id = 9001", &[(Meta, 1), (Reviews, 1)]),
+        ("update reviews set product_id = 2 where id = 9001", &[(Meta, 1), (Reviews, 1), (Meta, 2), (Reviews, 2)]),
+        ("update reviews set product_id = 1 where id = 9001", &[(Meta, 1), (Reviews, 1), (Meta, 2), (Reviews, 2)]),
+        ("insert into reviews_photos (review_id, url) values (9001, 'u')", &[(Meta, 1), (Reviews, 1)]),
+        ("insert into characteristic_reviews (characteristic_id, review_id, value) values (9001, 9001, 1)", &[(Meta, 1), (Reviews, 1)]),
+        ("update characteristics set name = 'b' where id = 9001", &[(Meta, 1)]),
+        ("update questions set helpful = 3 where id = 9001", &[(Questions, 1)]),
+        ("update answers set helpful = 3 where id = 9001", &[(Questions, 1), (Answers, 9001)]),
+        ("insert into answers_photos (answer_id, url) values (9001, 'u')", &[(Questions, 1), (Answers, 9001)]),
+        ("update answers set question_id = 9002 where id = 9001", &[(Questions, 1), (Questions, 2), (Answers, 9001), (Answers, 9002)]),
+        ("delete from questions where id = 9002", &[(Questions, 2), (Answers, 9002)]),
+        ("delete from reviews where id = 9001", &[(Meta, 1), (Reviews, 1)]),
     ];
     for (sql, expected) in changes {
         let before = all.map(|(kind, id)| feed.token(kind, id));

@@ -2,3 +2,6 @@
 
 mod everywhere;
 mod products;
+mod qa;
+pub mod reviews;
+mod walk;

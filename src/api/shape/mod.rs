@@ -1,6 +1,8 @@
 //! From typed fields to the body that goes out: JSON exactly as the old service's clients parse it, and its gzip.
 //! Runs in: worker, on a lane's stack.
 
+mod opinions;
+
 use std::borrow::Cow;
 
 use flate2::{Compress, Compression, FlushCompress};
@@ -9,9 +11,10 @@ use libdeflater::{CompressionLvl, Compressor};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::cache::record::{etag_of, Entry};
+use crate::api::query::Query;
+use crate::cache::record::{etag_of, Bodies};
 use crate::cache::Key;
-use crate::catalogue::{Feature, Photo, Product, Sku, Style, View};
+use crate::catalogue::{Feature, Page, Photo, Product, Sku, Style, View};
 use crate::config::Config;
 use crate::limits::{GZIP_SIZE_MAX_BYTES, GZIP_SIZE_MIN_BYTES};
 
@@ -31,7 +34,8 @@ pub struct Shaper {
 /// A status and what is archived with it.
 pub struct Shaped {
     pub status: u16,
-    pub entry: Entry,
+    pub view: View,
+    pub bodies: Bodies,
 }
 
 impl Clone for Shaper {
@@ -61,19 +65,39 @@ impl Shaper {
         }
     }
 
-    /// The answer to `key`. Views too large to be kept lose their typed fields: nobody will look at them.
+    /// The answer to `key`.
     pub fn shape(&mut self, key: Key, view: View) -> Shaped {
-        let json = self.json(key, &view);
+        match Query::of_key(key) {
+            Some(query) => self.shape_query(&query, view),
+            None => {
+                let json = self.json(key, &view);
+                self.finish(view, Vec::new(), json)
+            }
+        }
+    }
+
+    /// The answer to `query`.
+    pub fn shape_query(&mut self, query: &Query<'_>, view: View) -> Shaped {
+        let json = self.query_json(query, &view);
+        let head = query.links(&view).into_bytes();
+        self.finish(view, head, json)
+    }
+
+    /// Views too large to be kept lose their typed fields: nobody will look at them.
+    fn finish(&mut self, view: View, head: Vec<u8>, json: Vec<u8>) -> Shaped {
         let gzip = self.gzip(&json);
         let status = if view == View::Missing { 404 } else { 200 };
         let kept = json.len() < crate::limits::RECORD_SIZE_MAX_BYTES;
-        let view = if kept { view } else { View::List(Vec::new()) };
-        Shaped { status, entry: Entry { view, json, gzip } }
+        let view = if kept { view } else { View::Related(Vec::new()) };
+        Shaped { status, view, bodies: Bodies { head, json, gzip, ..Bodies::default() } }
     }
 
     /// The ETag that a record of `view` has.
     pub fn etag(&self, key: Key, view: &View) -> u64 {
-        etag_of(&self.json(key, view))
+        etag_of(&match Query::of_key(key) {
+            Some(query) => self.query_json(&query, view),
+            None => self.json(key, view),
+        })
     }
 
     /// A product as it stands in a list.
@@ -107,14 +131,25 @@ impl Shaper {
 
     fn json(&self, key: Key, view: &View) -> Vec<u8> {
         let json = match view {
-            View::Missing => return Vec::new(),
             View::Product(product, features) => serde_json::to_vec(&self.product(product, Some(features))),
             View::Styles(styles) => serde_json::to_vec(&self.styles(key.id, styles)),
             View::Related(ids) => serde_json::to_vec(ids),
-            View::List(products) => {
-                let list: Vec<_> = products.iter().map(|p| self.product(p, None)).collect();
+            _ => return Vec::new(),
+        };
+        json.expect("text and numbers serialise")
+    }
+
+    fn query_json(&self, query: &Query<'_>, view: &View) -> Vec<u8> {
+        let json = match view {
+            View::List(Page { rows, .. }) => {
+                let list: Vec<_> = rows.iter().map(|p| self.product(p, None)).collect();
                 serde_json::to_vec(&list)
             }
+            View::Meta(meta) => self.meta(query, meta),
+            View::Reviews(page, _) => self.reviews(query, &page.rows),
+            View::Questions(page) => self.questions(query, &page.rows),
+            View::Answers(page) => self.answers(query, &page.rows),
+            _ => return Vec::new(),
         };
         json.expect("text and numbers serialise")
     }
@@ -277,7 +312,7 @@ mod tests {
     }
 
     fn text(kind: Kind, view: View) -> String {
-        String::from_utf8(shaper().shape(Key::new(kind, 1), view).entry.json).unwrap()
+        String::from_utf8(shaper().shape(Key::new(kind, 1), view).bodies.json).unwrap()
     }
 
     #[test]
@@ -330,9 +365,9 @@ mod tests {
     #[test]
     fn large_bodies_have_a_gzip_that_unpacks_to_them() {
         let shaped = shaper().shape(Key::new(Kind::Related, 1), View::Related((0..1000).collect()));
-        let mut out = vec![0; shaped.entry.json.len()];
-        let len = libdeflater::Decompressor::new().gzip_decompress(&shaped.entry.gzip, &mut out).unwrap();
-        assert_eq!(&out[..len], &shaped.entry.json[..]);
-        assert!(shaper().shape(Key::new(Kind::Related, 1), View::Related(vec![1])).entry.gzip.is_empty());
+        let mut out = vec![0; shaped.bodies.json.len()];
+        let len = libdeflater::Decompressor::new().gzip_decompress(&shaped.bodies.gzip, &mut out).unwrap();
+        assert_eq!(&out[..len], &shaped.bodies.json[..]);
+        assert!(shaper().shape(Key::new(Kind::Related, 1), View::Related(vec![1])).bodies.gzip.is_empty());
     }
 }

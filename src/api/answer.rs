@@ -1,0 +1,142 @@
+//! Answers to reads: the cache first, then the fetcher, then, with the database away, what was known last.
+//! Runs in: worker.
+
+use may_minihttp::{Request, Response};
+
+use crate::api::fetch::{FetchError, Fetched};
+use crate::api::params::BadParameter;
+use crate::api::problem::Problem;
+use crate::api::query::Query;
+use crate::api::reply::{write_record, Source};
+use crate::api::Site;
+use crate::cache::{watermark, Hit, Key, Lookup, Reading, Record};
+use crate::metrics::Counter;
+use crate::os::clock;
+
+/// Answers for a key that is kept. `id`: of the product that is told of when there is none.
+pub fn kept(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key, id: &str) {
+    match site.cache.get(key, req.received_at_ns()) {
+        Lookup::Hit(hit) if write_hit(site, req, rsp, &hit, id) => {
+            let hits = site.metrics.count(Counter::CacheHits);
+            site.audit.sample(hits, &hit.header);
+        }
+        Lookup::Untrusted => {
+            site.metrics.count(Counter::CacheUntrusted);
+            miss(site, req, rsp, key, id, Some("fwd=bypass; detail=feed-behind"));
+        }
+        // Recycled between the look and the copy: fetched like a miss.
+        Lookup::Miss | Lookup::Hit(_) if site.cache.is_on() => {
+            site.metrics.count(Counter::CacheMisses);
+            miss(site, req, rsp, key, id, None);
+        }
+        Lookup::Miss | Lookup::Hit(_) => {
+            site.metrics.count(Counter::CacheBypassed);
+            miss(site, req, rsp, key, id, Some("fwd=bypass"));
+        }
+    }
+}
+
+fn write_hit(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, hit: &Hit, id: &str) -> bool {
+    if hit.header.status == 404 {
+        rsp.header("Cache-Status: catwalk; hit");
+        Problem::no_product(id).write(site, req, rsp);
+        return true;
+    }
+    write_record(site, req, rsp, &Source::Shared(&site.cache, hit), "hit")
+}
+
+/// Answers from the database. `bypass`: the Cache-Status where the cache was not to answer anyway.
+fn miss(
+    site: &Site,
+    req: &Request<'_, '_>,
+    rsp: &mut Response<'_>,
+    key: Key,
+    id: &str,
+    bypass: Option<&'static str>,
+) {
+    let fetched = site.fetcher.fetch(key, req.received_at_ns());
+    let status = bypass.unwrap_or(fetched.cache_status());
+    match fetched {
+        Fetched { outcome: Ok(record), .. } if record.header().status == 404 => {
+            rsp.header(&format!("Cache-Status: catwalk; {status}"));
+            Problem::no_product(id).write(site, req, rsp);
+        }
+        Fetched { outcome: Ok(record), .. } => {
+            write_record(site, req, rsp, &Source::Private(&record), status);
+        }
+        Fetched { outcome: Err(FetchError::Unavailable(_)), .. } if write_stale(site, req, rsp, key) => {}
+        Fetched { outcome: Err(error), .. } => {
+            rsp.header(&format!("Cache-Status: catwalk; {status}"));
+            Problem::from(&error).write(site, req, rsp);
+        }
+    }
+}
+
+/// Answers with a value past its age or not known to be fresh, while no database can be reached (RFC 5861, 4). False when there is none.
+fn write_stale(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key) -> bool {
+    // Silence alone may be a lock on a table; it counts when the change feed hears nothing either.
+    let is_cut_off = watermark::state(site.cache.arena()) == watermark::State::CutOff;
+    if !site.pool.is_gone() && (site.pool.is_reachable() || !is_cut_off) {
+        return false;
+    }
+    let Some(hit) = site.cache.get_stale(key, req.received_at_ns()) else { return false };
+    let age_s = req.received_at_ns().saturating_sub(hit.header.reading.born_ns) / 1_000_000_000;
+    let written = if hit.header.status == 404 {
+        rsp.header("Cache-Status: catwalk; hit; detail=stale-if-error");
+        Problem::no_product(&key.id.to_string()).write(site, req, rsp);
+        true
+    } else {
+        write_record(site, req, rsp, &Source::Shared(&site.cache, &hit), "hit; detail=stale-if-error")
+    };
+    if written {
+        rsp.header(&format!("Age: {age_s}"));
+        site.metrics.count(Counter::CacheStale);
+    }
+    written
+}
+
+/// Answers a query: from the cache if many ask for the same, else from the database.
+pub fn query(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query: Query<'_>) {
+    match query.key() {
+        Some(key) => kept(site, req, rsp, key, ""),
+        None => {
+            site.metrics.count(Counter::CacheBypassed);
+            match read(site, query.into_owned()) {
+                Ok(record) => {
+                    write_record(site, req, rsp, &Source::Private(&record), "fwd=bypass");
+                }
+                Err(error) => {
+                    rsp.header("Cache-Status: catwalk; fwd=bypass");
+                    Problem::from(&error).write(site, req, rsp);
+                }
+            }
+        }
+    }
+}
+
+/// Has a lane read and shape what nobody else is likely to ask for.
+fn read(site: &Site, query: Query<'static>) -> Result<Record, FetchError> {
+    let made = site.fetcher.run(move |fetcher, shaper| {
+        let view = fetcher.reader().view(&query).map_err(|e| FetchError::from(&e))?;
+        let shaped = shaper.shape_query(&query, view);
+        let key = Key::new(crate::cache::Kind::List, 0);
+        let reading = Reading { born_ns: clock::boottime_ns(), position: 0 };
+        let token = fetcher.cache().token(key);
+        Record::make(key, token, reading, shaped.status, shaped.view, &shaped.bodies)
+            .map_err(|e| FetchError::Failed(e.to_string()))
+    });
+    made.unwrap_or_else(|| Err(FetchError::too_busy()))
+}
+
+/// Says what is wrong with a query.
+pub fn bad_parameter(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, bad: BadParameter) {
+    let problem = match bad {
+        BadParameter::Page => Problem::bad_request("bad-page", "page must be a whole number from 1"),
+        BadParameter::Count => Problem::bad_request("bad-count", "count must be a whole number from 0"),
+        BadParameter::Cursor => {
+            Problem::bad_request("bad-cursor", "cursor must come from a Link of the same list and order")
+        }
+        BadParameter::Owner => Problem::bad_product_id(),
+    };
+    problem.write(site, req, rsp);
+}

@@ -1,0 +1,145 @@
+//! What handlers and fetches read: keys and queries to the catalogue's nouns.
+//! Runs in: worker, on a lane's stack.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use may_postgres::{Client, Error};
+
+use crate::api::query::{Noun, Query};
+use crate::cache::{Cache, Key, Kind};
+use crate::catalogue::{Page, Product, View};
+use crate::db::products::{self, Read};
+use crate::db::ranks::RankMap;
+use crate::db::reviews::{self, Sort};
+use crate::db::slice::{Cursor, Place, Slice};
+use crate::db::{questions, Pool};
+
+/// Where a piece of a list of products begins.
+#[derive(Debug, Clone, Copy)]
+pub enum ListStart {
+    Offset(i64),
+    /// Behind this one.
+    After(i64),
+}
+
+/// A worker's way to read the database.
+pub struct Reader {
+    pool: Arc<Pool>,
+    cache: Arc<Cache>,
+    ranks: RankMap,
+}
+
+impl Reader {
+    pub fn new(pool: Arc<Pool>, cache: Arc<Cache>) -> Reader {
+        Reader { pool, cache, ranks: RankMap::default() }
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// What the database has for keys that travel together: of one kind, lists of products alone, reviews of one order.
+    pub fn views(&self, keys: &[Key]) -> Result<Read<HashMap<Key, View>>, Error> {
+        self.pool.count_statement(keys.len());
+        let ids: Vec<i64> = keys.iter().map(|key| key.id).collect();
+        let kind = keys[0].kind;
+        let by_id = |id| Key::new(kind, id);
+        self.pool.read(|client| match kind {
+            Kind::Product => Ok(keyed(products::fetch(client, &ids)?, by_id, |(product, features)| {
+                View::Product(product, features)
+            })),
+            Kind::Styles => Ok(keyed(products::fetch_styles(client, &ids)?, by_id, View::Styles)),
+            Kind::Related => Ok(keyed(products::fetch_related(client, &ids)?, by_id, View::Related)),
+            Kind::Meta => Ok(keyed(reviews::meta(client, &ids)?, by_id, View::Meta)),
+            Kind::List | Kind::Reviews | Kind::Questions | Kind::Answers => self.pages(client, keys),
+        })
+    }
+
+    fn pages(&self, client: &Client, keys: &[Key]) -> Result<Read<HashMap<Key, View>>, Error> {
+        let queries: Vec<Query<'_>> = keys.iter().filter_map(|key| Query::of_key(*key)).collect();
+        let slices: Vec<Slice> = queries.iter().map(Query::slice).collect();
+        let Read { found, position } = self.lists(client, queries[0].noun, &slices)?;
+        Ok(Read { found: keys.iter().copied().zip(found).collect(), position })
+    }
+
+    /// What the database has for `query`.
+    pub fn view(&self, query: &Query<'_>) -> Result<View, Error> {
+        self.pool.count_statement(1);
+        self.pool.read(|client| match query.noun {
+            Noun::Meta => {
+                let mut found = reviews::meta(client, &[query.owner])?.found;
+                Ok(View::Meta(found.remove(&query.owner).unwrap_or_default()))
+            }
+            noun => {
+                let mut found = self.lists(client, noun, &[query.slice()])?.found;
+                Ok(found.pop().unwrap_or(View::Missing))
+            }
+        })
+    }
+
+    /// A page for each of `slices`, in their order; of products, for one.
+    fn lists(&self, client: &Client, noun: Noun, slices: &[Slice]) -> Result<Read<Vec<View>>, Error> {
+        Ok(match noun {
+            Noun::Reviews(sort) => {
+                let Read { found, position } = reviews::list(client, sort, slices)?;
+                let edge = |edge| if sort == Sort::Relevant { edge } else { None };
+                let views = found.into_iter().map(|(page, from)| View::Reviews(page, edge(from))).collect();
+                Read { found: views, position }
+            }
+            Noun::Questions => all(questions::list(client, slices)?, View::Questions),
+            Noun::Answers => all(questions::list_answers(client, slices)?, View::Answers),
+            Noun::Products | Noun::Meta => {
+                let Read { found, position } = self.products(client, &slices[0])?;
+                Read { found: vec![View::List(found)], position }
+            }
+        })
+    }
+
+    fn products(&self, client: &Client, slice: &Slice) -> Result<Read<Page<Product>>, Error> {
+        let wanted = slice.count.saturating_add(1);
+        let read = match slice.from {
+            Some(Cursor { backwards: true, place: Place::Id(id) }) => {
+                products::list_before(client, id, wanted)?
+            }
+            Some(Cursor { place: Place::Id(id), .. }) => products::list_after(client, id, wanted)?,
+            _ => self.ranks.list(client, self.history(), slice.skip as u64, wanted)?,
+        };
+        Ok(Read { found: slice.cut(read.found), position: read.position })
+    }
+
+    /// A piece of a list of products that is too long to be kept.
+    pub fn list_piece(&self, start: ListStart, count: i64) -> Result<Page<Product>, Error> {
+        self.pool.count_statement(1);
+        let slice = match start {
+            ListStart::Offset(skip) => Slice { owner: 0, count, skip, from: None },
+            ListStart::After(id) => {
+                let from = Some(Cursor { backwards: false, place: Place::Id(id) });
+                Slice { owner: 0, count, skip: 0, from }
+            }
+        };
+        self.pool.read(|client| Ok(self.products(client, &slice)?.found))
+    }
+
+    /// The last of `count` products after `skip`, if there are others behind it; as of the last page that was read.
+    pub fn last_of(&self, skip: i64, count: i64) -> Option<i64> {
+        self.ranks.last_of(self.history(), skip as u64, count as u64)
+    }
+
+    fn history(&self) -> u32 {
+        self.cache.token(Key::new(Kind::List, 0)).epoch
+    }
+}
+
+fn keyed<T>(
+    read: Read<HashMap<i64, T>>,
+    key: impl Fn(i64) -> Key,
+    view: impl Fn(T) -> View,
+) -> Read<HashMap<Key, View>> {
+    let found = read.found.into_iter().map(|(id, found)| (key(id), view(found)));
+    Read { found: found.collect(), position: read.position }
+}
+
+fn all<T>(read: Read<Vec<T>>, view: impl Fn(T) -> View) -> Read<Vec<View>> {
+    Read { found: read.found.into_iter().map(view).collect(), position: read.position }
+}

@@ -1,0 +1,4 @@
+//! /qa and below.
+
+mod answers;
+mod questions;
