@@ -10,6 +10,7 @@ create table cart_items (
     updated_at timestamptz not null default now(),
     primary key (session, sku_id)
 );
+create index cart_items_recent on cart_items (session, updated_at);
 create index cart_items_updated_at on cart_items (updated_at);
 
 create table interactions (

@@ -160,3 +160,36 @@ pub enum View {
     Questions(Page<Question>),
     Answers(Page<Answer>),
 }
+
+/// What a change was noted as (sql/0006_change_feed.sql, sql/0009_feed_of_reviews.sql).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum What {
+    Product,
+    Existence,
+    Features,
+    Styles,
+    Related,
+    /// Reviews of the product.
+    Reviews,
+    Characteristics,
+    Questions,
+    /// Of the question.
+    Answers,
+    /// Photos or skus of a style.
+    Style,
+    /// Photos or ratings of a review.
+    Review,
+    /// Answers of a question.
+    Question,
+    /// Photos of an answer.
+    Answer,
+    /// Or a word that this version doesn't know.
+    Everything,
+}
+
+/// One change: what, and of which product or other owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Change {
+    pub what: What,
+    pub id: i64,
+}

@@ -15,6 +15,7 @@ use crate::metrics::MetricsPage;
 use crate::os::mmap::SharedMemory;
 use crate::os::{clock, fork, socket};
 use crate::slots::Slots;
+use crate::throttle::Throttle;
 
 /// Everything a worker is born with.
 pub struct Heritage {
@@ -22,6 +23,7 @@ pub struct Heritage {
     pub arena: Arc<Arena>,
     pub slots: Slots,
     pub metrics: MetricsPage,
+    pub throttle: Throttle,
     /// One listener a worker, all on the same address, all owned by the master: a worker's death closes none.
     pub listeners: Vec<TcpListener>,
     pub address: SocketAddr,
@@ -73,10 +75,15 @@ pub fn create(mut config: Config) -> Result<Heritage> {
     let memory = Arc::new(memory);
     let arena = Arena::format(memory.clone(), cache_size_bytes, workers, seed());
     let metrics = MetricsPage::create(layout.slots).context("allocating the metrics page")?;
+    // In development the only client is whoever develops.
+    let includes_loopback = !config.is_development();
+    let throttle = Throttle::create(config.write_rate, config.write_burst, includes_loopback, seed())
+        .context("allocating the table of client addresses")?;
     Ok(Heritage {
         slots: Slots::new(memory, layout),
         arena: Arc::new(arena),
         metrics,
+        throttle,
         listeners,
         address,
         tls_listeners,

@@ -16,7 +16,8 @@ pub mod master; // the loop that owns them
 pub mod metrics; // counters in shared memory
 pub mod os; // the only room that speaks libc
 pub mod runtime; // may in a forked process
-pub mod slots; // lives and beats of workers
+pub mod slots;
+pub mod throttle; // lives and beats of workers
 pub mod worker; // one worker // everything at once, nothing to set up
 
 /// Starts logging to standard error, once; later calls change nothing.

@@ -65,6 +65,30 @@ pub const COROUTINE_STACK_SIZE_BYTES: usize = 64 * 1024;
 /// Longest wait for a database connection before 503.
 pub const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Coroutines of a worker that write, each with a connection of its own.
+pub const WRITE_LANES: usize = 2;
+/// Writes of one statement at most.
+pub const BATCH_WRITES_MAX: usize = 256;
+/// Times that a vote whose row is held by somebody else is tried again at once; then a few times a second.
+pub const BUSY_RETRIES_MAX: u32 = 16;
+/// Longest wait for a lock of a write that is no vote: others wait behind it.
+pub const WRITE_LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Largest text of a review, question or answer, and most photos and characteristics of one.
+pub const TEXT_SIZE_MAX_BYTES: usize = 10_000;
+pub const PHOTOS_MAX: usize = 100;
+pub const CHARACTERISTICS_MAX: usize = 100;
+/// Most of a sku that one request puts into a cart, and most skus that a cart shows; those of the shared list.
+pub const CART_COUNT_MAX: i64 = 1_000_000;
+pub const CART_SKUS_MAX: i64 = 1_000;
+pub const CART_SHARED_SKUS_MAX: i64 = 50;
+
+/// Shoes whose images one request asks for.
+pub const RECOMMENDED_MAX: usize = 100;
+/// Features, styles, photos, skus and related products that a new product brings along.
+pub const PARTS_MAX: usize = 1_000;
+/// Sets of four client addresses whose writes are counted: half a MiB.
+pub const THROTTLE_SETS: usize = 16_384;
+
 /// Pauses of the change feed between two looks: while changes come in, while requests do, and else. The longest, one look and
 /// some scheduling must fit into the 25 ms after which nearly every change is to be seen.
 pub const FEED_PAUSE_CHANGES: Duration = Duration::from_millis(5);

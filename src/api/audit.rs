@@ -98,7 +98,7 @@ impl Audit {
         let mut read = fetcher.reader().views(&[sample.key]).map_err(|e| FetchError::from(&e))?;
         self.metrics.count(Counter::CacheAudited);
         let view = read.found.remove(&sample.key).unwrap_or_else(|| nothing(sample.key.kind));
-        if shaper.etag(sample.key, &view) != sample.etag {
+        if shaper.dialect().etag(sample.key, &view) != sample.etag {
             self.suspects.lock().push(Suspect { sample, read_ns: clock::boottime_ns() });
         }
         Ok(())

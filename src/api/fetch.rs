@@ -191,7 +191,7 @@ fn travel_together(one: Key, other: Key) -> bool {
 }
 
 /// Whether what was asked for at `born_ns` has waited too long.
-fn is_late(born_ns: u64, now_ns: u64) -> bool {
+pub fn is_late(born_ns: u64, now_ns: u64) -> bool {
     now_ns.saturating_sub(born_ns) > DATABASE_WAIT_MAX.as_nanos() as u64
 }
 

@@ -4,11 +4,16 @@
 pub mod admin;
 pub mod answer;
 pub mod audit;
+pub mod batch;
+pub mod body;
+pub mod cart;
 pub mod conditional;
 pub mod fetch;
 pub mod health;
+pub mod images;
 pub mod params;
 pub mod pictures;
+pub mod post;
 pub mod problem;
 pub mod products;
 pub mod query;
@@ -19,6 +24,7 @@ pub mod reviews;
 pub mod route;
 pub mod shape;
 pub mod stream;
+pub mod writer;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,14 +37,20 @@ use crate::config::Config;
 use crate::db::Pool;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::slots::Slots;
+use crate::throttle::Throttle;
 use audit::Audit;
 use fetch::Fetcher;
 use reply::Policy;
+use shape::Dialect;
+use writer::Writer;
 
 /// What every handler works with: one per worker.
 pub struct Site {
     pub cache: Arc<Cache>,
     pub fetcher: Arc<Fetcher>,
+    pub writer: Arc<Writer>,
+    pub throttle: Throttle,
+    pub dialect: Dialect,
     pub pool: Arc<Pool>,
     pub slots: Slots,
     pub metrics: SlotMetrics,
@@ -53,6 +65,8 @@ impl Site {
     pub fn new(
         config: &Config,
         fetcher: Arc<Fetcher>,
+        writer: Arc<Writer>,
+        throttle: Throttle,
         slots: Slots,
         metrics: SlotMetrics,
         id_seed: u64,
@@ -62,7 +76,21 @@ impl Site {
         let database_state = parking_lot::Mutex::new(Err("not checked yet".to_string()));
         let request_ids = RequestIds { base: id_seed, next: AtomicU64::new(0) };
         let policy = Policy::new(config);
-        Site { cache, fetcher, pool, slots, metrics, policy, audit, database_state, request_ids }
+        let dialect = Dialect::new(config);
+        Site {
+            cache,
+            fetcher,
+            writer,
+            throttle,
+            dialect,
+            pool,
+            slots,
+            metrics,
+            policy,
+            audit,
+            database_state,
+            request_ids,
+        }
     }
 }
 

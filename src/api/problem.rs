@@ -5,6 +5,7 @@ use may_minihttp::{Request, Response};
 use serde::Serialize;
 
 use crate::api::fetch::FetchError;
+use crate::api::writer::Refusal;
 use crate::api::{reply, Site};
 
 /// A problem to be answered. Codes are part of the interface: docs/errors.md lists them.
@@ -41,6 +42,51 @@ impl Problem {
         Problem::new(422, "Unprocessable Content", "bad-value", detail)
     }
 
+    /// A 422 that the old service's clients know by its text.
+    pub fn bad_entries(what: &'static str, detail: impl Into<String>) -> Problem {
+        let (code, text) = match what {
+            "Review" => ("bad-review", "Error: Review body contains invalid entries"),
+            "Question" => ("bad-question", "Error: Question body contains invalid entries"),
+            _ => ("bad-answer", "Error: Answer body contains invalid entries"),
+        };
+        Problem::known(code, text, detail)
+    }
+
+    /// A 404: `what` is a word of the path.
+    pub fn none(what: &'static str, id: &str) -> Problem {
+        let code = match what {
+            "product" => "no-such-product",
+            "style" => "no-such-style",
+            "sku" => "no-such-sku",
+            "photo" => "no-such-photo",
+            "feature" => "no-such-feature",
+            "review" => "no-such-review",
+            "question" => "no-such-question",
+            _ => "no-such-answer",
+        };
+        Problem::new(404, "Not Found", code, format!("there is no {what} {id}"))
+    }
+
+    pub fn bad_id(what: &'static str) -> Problem {
+        Problem::bad_request("bad-id", format!("the id of a {what} is a number"))
+    }
+
+    pub fn no_shoe() -> Problem {
+        let text = Some("This shoe does not exist!");
+        Problem { text, ..Problem::new(404, "Not Found", "no-such-shoe", "there are no images of this shoe") }
+    }
+
+    pub fn forbidden() -> Problem {
+        let detail = "this server has no token for this; set http.admin_token_file to a file with one, which only its owner can read";
+        Problem::new(403, "Forbidden", "no-token-configured", detail)
+    }
+
+    pub fn too_many_writes(after_s: u32) -> Problem {
+        let detail = "too many writes from this address";
+        let problem = Problem::new(429, "Too Many Requests", "too-many-writes", detail);
+        Problem { retry_after_s: Some(after_s), ..problem }
+    }
+
     pub fn unauthorized() -> Problem {
         Problem::new(
             401,
@@ -50,12 +96,16 @@ impl Problem {
         )
     }
 
+    pub fn is_unauthorized(&self) -> bool {
+        self.status == 401
+    }
+
     pub fn no_route() -> Problem {
         Problem::new(404, "Not Found", "no-such-route", "no route has this path")
     }
 
     pub fn no_product(id: &str) -> Problem {
-        Problem::new(404, "Not Found", "no-such-product", format!("there is no product {id}"))
+        Problem::none("product", id)
     }
 
     /// A 422 that the old service's clients know by its text.
@@ -118,6 +168,38 @@ fn asks_for_problems(req: &Request<'_, '_>) -> bool {
     accepted
         .map(|item| item.split(|&b| b == b';').next().unwrap_or(b"").trim_ascii())
         .any(|media_type| media_type.eq_ignore_ascii_case(b"application/problem+json"))
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Problem {
+        match refusal {
+            Refusal::Body(why) => Problem::bad_request("bad-body", why.clone()),
+            Refusal::Invalid(why) => Problem::unprocessable(why.clone()),
+            Refusal::Missing => Problem::unprocessable("what this belongs to does not exist"),
+            Refusal::Changed => Problem::new(
+                412,
+                "Precondition Failed",
+                "changed",
+                "it is not what If-Match names; read it again",
+            ),
+            Refusal::KeyReused => Problem::new(
+                422,
+                "Unprocessable Content",
+                "idempotency-key-reused",
+                "another body came with this Idempotency-Key",
+            ),
+            Refusal::KeyInFlight => Problem {
+                retry_after_s: Some(1),
+                ..Problem::new(
+                    409,
+                    "Conflict",
+                    "idempotency-key-in-flight",
+                    "a request with this Idempotency-Key is being answered",
+                )
+            },
+            Refusal::Database(error) => Problem::from(error),
+        }
+    }
 }
 
 impl From<&FetchError> for Problem {

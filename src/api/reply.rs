@@ -2,9 +2,12 @@
 //! Runs in: worker.
 
 use may_minihttp::{BodySource, Request, Response};
+use serde::Serialize;
+use subtle::ConstantTimeEq;
 
 use crate::api::conditional::{accepts_gzip, none_match_hits, write_etag};
 use crate::api::Site;
+use crate::cache::record::etag_of;
 use crate::cache::{Cache, Encoding, Hit, Record, RecordHeader};
 use crate::config::Config;
 
@@ -16,6 +19,9 @@ pub struct Policy {
     token: String,
     admin_token: String,
     pub public_url: String,
+    pub cart_is_shared: bool,
+    /// Whether the image service takes writes from everybody.
+    pub images_are_open: bool,
 }
 
 const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After";
@@ -38,6 +44,8 @@ impl Policy {
             token: config.token.clone(),
             admin_token: config.admin_token.clone(),
             public_url: config.public_url.clone(),
+            cart_is_shared: config.cart_is_shared(),
+            images_are_open: config.is_development(),
         }
     }
 
@@ -46,12 +54,12 @@ impl Policy {
         self.token.is_empty() || carries(req, &self.token)
     }
 
-    /// Whether there are routes for administration.
+    /// Whether there is a token for administration.
     pub fn has_admin(&self) -> bool {
         !self.admin_token.is_empty()
     }
 
-    /// Whether a request may use them.
+    /// Whether a request carries it.
     pub fn admits_admin(&self, req: &Request<'_, '_>) -> bool {
         self.has_admin() && carries(req, &self.admin_token)
     }
@@ -70,12 +78,8 @@ fn carries(req: &Request<'_, '_>, token: &str) -> bool {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
         _ => sent,
     };
-    is_equal(sent, token.as_bytes())
-}
-
-/// Takes the same time wherever the difference lies.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
+    // Takes the same time wherever the difference lies.
+    sent.ct_eq(token.as_bytes()).into()
 }
 
 /// The request id: the client's own if it is plain, else a fresh one.
@@ -115,7 +119,7 @@ pub fn write_options(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>,
     rsp.status_code(204, "No Content").header(&format!("Allow: {allow}"));
     write_cors(site, req, rsp);
     rsp.header("Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-        .header("Access-Control-Allow-Headers: Authorization, Content-Type, If-None-Match, X-Request-Id")
+        .header("Access-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id")
         .header("Access-Control-Max-Age: 86400");
 }
 
@@ -192,6 +196,32 @@ pub fn write_record(
         write_listed_origin(site, req, rsp);
     }
     true
+}
+
+/// Answers with JSON that no record holds.
+pub fn write_json(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, value: &impl Serialize) {
+    let json = serde_json::to_vec(value).expect("text and numbers serialise");
+    let etag = etag_of(&json);
+    let head = rsp.head_mut();
+    head.extend_from_slice(&site.policy.json_lines);
+    head.extend_from_slice(b"ETag: ");
+    write_etag(head, etag, Encoding::Identity);
+    head.extend_from_slice(b"\r\n");
+    if req.header("if-none-match").is_some_and(|value| none_match_hits(value, etag)) {
+        rsp.status_code(304, "Not Modified");
+    } else {
+        rsp.body_vec(json);
+    }
+    if !site.policy.origins.is_empty() {
+        write_listed_origin(site, req, rsp);
+    }
+}
+
+/// Answers with a text that clients of the old service know.
+pub fn write_text(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, text: &str) {
+    rsp.header("Content-Type: text/plain; charset=utf-8").header("Cache-Control: no-cache");
+    write_cors(site, req, rsp);
+    rsp.body(text);
 }
 
 /// Answers with a body that is made while it is sent; nothing names its state, so it has no ETag.

@@ -3,9 +3,11 @@
 
 use may_minihttp::{Request, Response};
 
+use crate::api::admin::AdminRoute;
 use crate::api::problem::Problem;
-use crate::api::{admin, health, pictures, products, questions, reply, reviews, Site};
+use crate::api::{admin, cart, health, images, pictures, products, questions, reply, reviews, Site};
 use crate::cache::Kind;
+use crate::db::writes::{Noun, Vote};
 
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +21,13 @@ pub enum Route<'p> {
     Meta(Option<&'p str>),
     Questions(Option<&'p str>),
     Answers(&'p str),
-    AdminProduct(&'p str),
+    ReviewsOf(&'p str),
+    Vote(Noun, Vote, &'p str),
+    Cart,
+    Interactions,
+    Images,
+    RecommendedImage,
+    Admin(AdminRoute<'p>),
     Picture(&'p str),
     Healthz,
     Readyz,
@@ -30,7 +38,13 @@ pub enum Route<'p> {
 /// Methods of a route.
 fn methods(route: Route<'_>) -> &'static str {
     match route {
-        Route::AdminProduct(_) => "PATCH, OPTIONS",
+        Route::Admin(route) => admin::methods(route),
+        Route::Reviews(None) | Route::Questions(None) | Route::Answers(_) | Route::Cart => {
+            "GET, HEAD, POST, OPTIONS"
+        }
+        Route::ReviewsOf(_) | Route::Interactions => "POST, OPTIONS",
+        Route::Vote(..) => "PUT, OPTIONS",
+        Route::Images => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
 }
@@ -60,10 +74,23 @@ pub fn find(path: &str) -> Route<'_> {
         ["reviews", product, "list"] => Route::Reviews(Some(product)),
         ["reviews", "meta"] => Route::Meta(None),
         ["reviews", product, "meta"] => Route::Meta(Some(product)),
+        ["reviews", "helpful", id] | ["reviews", id, "helpful"] => {
+            Route::Vote(Noun::Review, Vote::Helpful, id)
+        }
+        ["reviews", id, "report"] => Route::Vote(Noun::Review, Vote::Report, id),
+        ["reviews", product] => Route::ReviewsOf(product),
+        ["qa", "questions" | "question", id, "helpful"] => Route::Vote(Noun::Question, Vote::Helpful, id),
+        ["qa", "questions" | "question", id, "report"] => Route::Vote(Noun::Question, Vote::Report, id),
+        ["qa", "answers" | "answer", id, "helpful"] => Route::Vote(Noun::Answer, Vote::Helpful, id),
+        ["qa", "answers" | "answer", id, "report"] => Route::Vote(Noun::Answer, Vote::Report, id),
         ["qa", "questions"] => Route::Questions(None),
         ["qa", product] => Route::Questions(Some(product)),
         ["qa", "questions", id, "answers"] | ["qa", id, "answers"] => Route::Answers(id),
-        ["admin", "products", id] => Route::AdminProduct(id),
+        ["cart"] => Route::Cart,
+        ["interactions"] => Route::Interactions,
+        ["images"] => Route::Images,
+        ["recommendedImage"] => Route::RecommendedImage,
+        ["admin", ..] => admin::find(&segments[1..count]).map_or(Route::Nowhere, Route::Admin),
         ["pictures", name] => Route::Picture(name),
         ["healthz"] => Route::Healthz,
         ["readyz"] => Route::Readyz,
@@ -91,28 +118,54 @@ pub fn answer(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) {
 }
 
 fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>, path: &str) {
-    let is_admin = matches!(route, Route::AdminProduct(_));
-    // Without a token in the configuration there are no such routes.
-    let route = if is_admin && !site.policy.has_admin() { Route::Nowhere } else { route };
-    let allow = methods(route);
-    match req.method() {
-        "GET" | "HEAD" if !is_admin => {}
-        "PATCH" if is_admin && route != Route::Nowhere => {}
-        "OPTIONS" if route != Route::Nowhere || path == "*" => {
-            return reply::write_options(site, req, rsp, allow)
-        }
-        _ if route == Route::Nowhere => return Problem::no_route().write(site, req, rsp),
-        _ => {
-            rsp.header(&format!("Allow: {allow}"));
-            return Problem::method_not_allowed(allow).write(site, req, rsp);
-        }
+    let (method, allow) = (req.method(), methods(route));
+    let is_read = matches!(method, "GET" | "HEAD");
+    if method == "OPTIONS" && (route != Route::Nowhere || path == "*") {
+        return reply::write_options(site, req, rsp, allow);
     }
-    let admitted =
-        if is_admin { site.policy.admits_admin(req) } else { is_open(route) || site.policy.admits(req) };
+    if route == Route::Nowhere {
+        return Problem::no_route().write(site, req, rsp);
+    }
+    if !allow.split(", ").any(|allowed| allowed == method) {
+        rsp.header(&format!("Allow: {allow}"));
+        return Problem::method_not_allowed(allow).write(site, req, rsp);
+    }
+    if let Err(problem) = admit(site, req, route, is_read) {
+        if problem.is_unauthorized() {
+            rsp.header("WWW-Authenticate: Bearer");
+        }
+        return problem.write(site, req, rsp);
+    }
+    match is_read {
+        true => show(site, req, rsp, route),
+        false => change(site, req, rsp, route),
+    }
+}
+
+/// Whether a request may go on: by its token, and by how often its address writes.
+fn admit(site: &Site, req: &Request<'_, '_>, route: Route<'_>, is_read: bool) -> Result<(), Problem> {
+    let needs_admin = match route {
+        Route::Admin(_) => true,
+        Route::Images => !is_read && !site.policy.images_are_open,
+        _ => false,
+    };
+    if needs_admin && !site.policy.has_admin() {
+        return Err(Problem::forbidden());
+    }
+    let admitted = match needs_admin {
+        true => site.policy.admits_admin(req),
+        false => is_open(route) || site.policy.admits(req),
+    };
     if !admitted {
-        rsp.header("WWW-Authenticate: Bearer");
-        return Problem::unauthorized().write(site, req, rsp);
+        return Err(Problem::unauthorized());
     }
+    if is_read || needs_admin {
+        return Ok(());
+    }
+    site.throttle.admit(req.client(), req.received_at_ns()).map_err(Problem::too_many_writes)
+}
+
+fn show(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>) {
     match route {
         Route::Products => products::list(site, req, rsp),
         Route::Product(id) => products::show(site, req, rsp, Kind::Product, id),
@@ -122,12 +175,32 @@ fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, rout
         Route::Meta(product) => reviews::show_meta(site, req, rsp, product),
         Route::Questions(product) => questions::list(site, req, rsp, product),
         Route::Answers(question) => questions::list_answers(site, req, rsp, question),
-        Route::AdminProduct(id) => admin::change_product(site, req, rsp, id),
+        Route::Cart => cart::show(site, req, rsp),
+        Route::Images => images::show(site, req, rsp),
+        Route::RecommendedImage => images::recommend(site, req, rsp),
+        Route::Admin(route) => admin::answer(site, req, rsp, route),
         Route::Picture(name) => pictures::show(site, req, rsp, name),
         Route::Healthz => health::alive(rsp),
         Route::Readyz => health::ready(site, rsp),
         Route::Metrics => health::metrics(site, rsp),
-        Route::Nowhere => Problem::no_route().write(site, req, rsp),
+        Route::ReviewsOf(_) | Route::Vote(..) | Route::Interactions | Route::Nowhere => {
+            Problem::no_route().write(site, req, rsp);
+        }
+    }
+}
+
+fn change(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>) {
+    match route {
+        Route::Reviews(product) => reviews::add(site, req, rsp, product),
+        Route::ReviewsOf(product) => reviews::add(site, req, rsp, Some(product)),
+        Route::Vote(noun, vote, id) => reviews::vote(site, req, rsp, noun, vote, id),
+        Route::Questions(_) => questions::add(site, req, rsp),
+        Route::Answers(question) => questions::add_answer(site, req, rsp, question),
+        Route::Cart => cart::add(site, req, rsp),
+        Route::Interactions => cart::add_interaction(site, req, rsp),
+        Route::Images => images::edit(site, req, rsp),
+        Route::Admin(route) => admin::answer(site, req, rsp, route),
+        _ => Problem::no_route().write(site, req, rsp),
     }
 }
 

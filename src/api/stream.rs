@@ -92,7 +92,7 @@ fn read_piece(
     let count = left.min(LIST_CACHED_COUNT_MAX);
     let page = fetcher.reader().list_piece(start, count).map_err(|e| FetchError::from(&e))?;
     let next = page.rows.last().filter(|_| page.more && left > count).map(|last| last.id);
-    Ok((shaper.list_items(&page.rows), next))
+    Ok((shaper.dialect().list_items(&page.rows), next))
 }
 
 /// Brackets around the list, commas between its pieces.

@@ -21,7 +21,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::cache::fence::Token;
-use crate::catalogue::View;
+use crate::catalogue::{View, What};
 use crate::limits::RECORD_HEADER_SIZE_BYTES;
 
 /// What a record answers.
@@ -55,6 +55,23 @@ const KINDS: [Kind; 8] = [
 ];
 
 impl Kind {
+    /// Kinds of answers that a change makes void.
+    pub fn made_from(what: What) -> &'static [Kind] {
+        match what {
+            What::Product => &[Kind::Product, Kind::List],
+            What::Existence => &[Kind::Product, Kind::Styles, Kind::Related, Kind::List],
+            What::Features => &[Kind::Product],
+            What::Styles => &[Kind::Styles],
+            What::Related => &[Kind::Related],
+            What::Reviews => &[Kind::Reviews, Kind::Meta],
+            What::Characteristics => &[Kind::Meta],
+            What::Questions => &[Kind::Questions],
+            What::Answers => &[Kind::Answers],
+            // What they are part of is another change; and everything has a store of its own.
+            What::Style | What::Review | What::Question | What::Answer | What::Everything => &[],
+        }
+    }
+
     fn from_byte(byte: u8) -> Option<Kind> {
         KINDS.into_iter().find(|k| *k as u8 == byte)
     }

@@ -7,6 +7,7 @@
 
 use may_postgres::{Client, Error, Row};
 
+use crate::catalogue::{Change, What};
 use crate::db::statements::{
     DATABASE_IDENTITY, FEED_BIRTH, FEED_PARENTS, FEED_POLL, FEED_PROBLEMS, FEED_ROTATE, FEED_SURROUNDINGS,
 };
@@ -40,39 +41,6 @@ impl Snapshot {
             open: open.collect::<Option<_>>()?,
         })
     }
-}
-
-/// What a change was noted as (sql/0006_change_feed.sql, sql/0009_feed_of_reviews.sql).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    Product,
-    Existence,
-    Features,
-    Styles,
-    Related,
-    /// Reviews of the product.
-    Reviews,
-    Characteristics,
-    Questions,
-    /// Of the question.
-    Answers,
-    /// Photos or skus of a style.
-    Style,
-    /// Photos or ratings of a review.
-    Review,
-    /// Answers of a question.
-    Question,
-    /// Photos of an answer.
-    Answer,
-    /// Or a word that this version doesn't know.
-    Everything,
-}
-
-/// One change: what, and of which product or other owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
-    pub what: What,
-    pub id: i64,
 }
 
 /// What one look brought.

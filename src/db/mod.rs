@@ -3,6 +3,8 @@
 
 pub mod changes;
 pub mod decimal;
+pub mod edits;
+pub mod images;
 pub mod migrate;
 pub mod pool;
 pub mod products;
@@ -11,6 +13,7 @@ pub mod ranks;
 pub mod reviews;
 pub mod slice;
 pub mod statements;
+pub mod writes;
 
 pub use pool::Pool;
 

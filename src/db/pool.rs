@@ -85,15 +85,27 @@ impl Pool {
         living.peek().is_some() && living.all(|client| client.is_suspect())
     }
 
+    /// The connection of one place, for whoever has it alone. Waits as [`Pool::client`] does.
+    ///
+    /// # Errors
+    /// Why the last attempt to connect failed.
+    pub fn own(&self, place: usize) -> Result<Client, Error> {
+        self.wait_for(|| self.try_place(place))
+    }
+
     /// A live connection, in turn. While a lost one is being replaced this waits for it, but not longer than
     /// `DATABASE_WAIT_MAX`; once that has failed it fails at once, until a connection is there again.
     ///
     /// # Errors
     /// Why the last attempt to connect failed.
     pub fn client(&self) -> Result<Client, Error> {
+        self.wait_for(|| self.try_client())
+    }
+
+    fn wait_for(&self, find: impl Fn() -> Result<Client, Error>) -> Result<Client, Error> {
         let mut deadline = None;
         loop {
-            let last = match self.try_client() {
+            let last = match find() {
                 Ok(client) => return Ok(client),
                 Err(e) => e,
             };
@@ -120,13 +132,19 @@ impl Pool {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let mut last = Error::Connect("no connection is configured".into());
         for n in 0..self.connections.len() {
-            match self.connections[(start + n) % self.connections.len()].client() {
-                Ok(client) if client.is_suspect() => last = Error::Connect("the database is silent".into()),
+            match self.try_place((start + n) % self.connections.len()) {
                 Ok(client) => return Ok(client),
                 Err(e) => last = e,
             }
         }
         Err(last)
+    }
+
+    fn try_place(&self, place: usize) -> Result<Client, Error> {
+        match self.connections[place].client() {
+            Ok(client) if client.is_suspect() => Err(Error::Connect("the database is silent".into())),
+            found => found,
+        }
     }
 
     /// Runs a read, again when its connection is lost under it or its statement has to be prepared anew.

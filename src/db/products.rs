@@ -10,9 +10,7 @@ use may_postgres::{Client, Error, Row};
 
 use crate::catalogue::{Feature, Photo, Product, Sku, Style};
 use crate::db::decimal::Decimal;
-use crate::db::statements::{
-    PRODUCTS_BEFORE, PRODUCTS_FETCH, PRODUCTS_LIST, PRODUCTS_UPDATE, RELATED_FETCH, STYLES_FETCH,
-};
+use crate::db::statements::{PRODUCTS_BEFORE, PRODUCTS_FETCH, PRODUCTS_LIST, RELATED_FETCH, STYLES_FETCH};
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 pub(super) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -163,27 +161,4 @@ pub fn fetch_related(client: &Client, ids: &[i64]) -> Result<Read<HashMap<i64, V
         }
     }
     Ok(Read { found: products, position })
-}
-
-/// What a product is to become; None leaves a column as it is. The price is decimal text.
-#[derive(Debug, Default, PartialEq)]
-pub struct ProductChange {
-    pub name: Option<String>,
-    pub slogan: Option<String>,
-    pub description: Option<String>,
-    pub category: Option<String>,
-    pub default_price: Option<String>,
-}
-
-/// Changes a product, in a transaction of its own; the product as it then is, None when there is none.
-///
-/// # Errors
-/// What the database refuses. After a lost connection or a timeout nobody knows whether it was committed.
-pub fn update(client: &Client, id: i64, to: &ProductChange) -> Result<Option<Product>, Error> {
-    let statement = client.prepare_cached(PRODUCTS_UPDATE)?;
-    let row = client.query_opt(
-        &statement,
-        &[&id, &to.name, &to.slogan, &to.description, &to.category, &to.default_price],
-    )?;
-    row.map(|row| read_product(&row, 0)).transpose()
 }

@@ -40,7 +40,11 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
     let _lock = lock(&dir)?;
     let place = Place::choose(&dir)?;
     sources.flag("dev's own cluster", "database.url", Some(place.database_url()));
+    let token_file = dir.join("admin-token");
+    make_token(&token_file)?;
+    sources.default_to("dev's own token", "http.admin_token_file", token_file.display());
     let mut config = Config::new(sources)?;
+    config.for_development();
     config.limit_cache(DEV_CACHE_SIZE_MAX_BYTES);
     crate::start_log(config.log);
     // A taken port is told before minutes are spent on filling.
@@ -64,6 +68,23 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
     std::fs::write(dir.join("server.url"), format!("{url}\n"))?;
     let announce = announce(&url, &dir);
     Ok(master::run(heritage, events, Some(companion), announce))
+}
+
+/// Makes a token for administration, if there is none yet, that only this user can read.
+fn make_token(path: &Path) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(mut file) => {
+            let mut secret = [0; 16];
+            getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("asking for random bytes: {e}"))?;
+            let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            writeln!(file, "{text}").with_context(|| format!("writing {}", path.display()))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("making {}", path.display())),
+    }
 }
 
 /// One `dev` a directory. The lock goes with the process, whatever ends it.

@@ -17,7 +17,8 @@ use may_postgres::{Client, Error};
 use crate::cache::arena::DatabaseIdentity;
 use crate::cache::watermark::{self, Cursor, Reason, State};
 use crate::cache::{fence, Arena, Key, Kind};
-use crate::db::changes::{self, Change, Snapshot, Surroundings, What};
+use crate::catalogue::{Change, What};
+use crate::db::changes::{self, Snapshot, Surroundings};
 use crate::limits::FEED_ROTATE_PERIOD;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
@@ -181,11 +182,17 @@ impl Follower {
 
     fn raise(&self, changes: &[Change]) {
         let raise = |kind, id| fence::raise(&self.arena, Key::new(kind, id).fence(), &self.metrics);
+        let mut touches_lists = false;
         for change in changes {
-            kinds(change.what).iter().for_each(|kind| raise(*kind, change.id));
+            for kind in Kind::made_from(change.what) {
+                match kind {
+                    // All lists share a fence: raised once.
+                    Kind::List => touches_lists = true,
+                    kind => raise(*kind, change.id),
+                }
+            }
         }
-        // All lists share a fence: raised once.
-        if changes.iter().any(|change| matches!(change.what, What::Product | What::Existence)) {
+        if touches_lists {
             raise(Kind::List, 0);
         }
     }
@@ -268,20 +275,4 @@ fn inspect(client: &Client, surroundings: &Surroundings) -> Result<Inspection, E
     }
     let (system_identifier, timeline) = changes::identity(client)?;
     Ok(Inspection::Identity(DatabaseIdentity { system_identifier, timeline }))
-}
-
-/// Kinds of answers, beside lists, that a change makes void.
-fn kinds(what: What) -> &'static [Kind] {
-    match what {
-        What::Product | What::Features => &[Kind::Product],
-        What::Existence => &[Kind::Product, Kind::Styles, Kind::Related],
-        What::Styles => &[Kind::Styles],
-        What::Related => &[Kind::Related],
-        What::Reviews => &[Kind::Reviews, Kind::Meta],
-        What::Characteristics => &[Kind::Meta],
-        What::Questions => &[Kind::Questions],
-        What::Answers => &[Kind::Answers],
-        // Resolved before.
-        What::Style | What::Review | What::Question | What::Answer | What::Everything => &[],
-    }
 }

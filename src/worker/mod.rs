@@ -11,6 +11,7 @@ use may_minihttp::{Count, Limits, Server, Settings};
 
 use crate::api::fetch::Fetcher;
 use crate::api::shape::Shaper;
+use crate::api::writer::Writer;
 use crate::api::{Factory, Site};
 use crate::cache::arena::DatabaseIdentity;
 use crate::cache::watermark::Reason;
@@ -91,10 +92,22 @@ impl Worker {
         let mut address = db::address(&config.database_url, "catwalk")?;
         address.request_timeout = Some(config.database_timeout);
         address.connect_timeout = address.connect_timeout.min(DATABASE_WAIT_MAX);
-        let pool = Pool::start(address, config.connections_per_worker(), metrics.clone());
+        let writing = config.write_connections_per_worker();
+        let reading = config.connections_per_worker() - writing;
+        let pool = Pool::start(address.clone(), reading, metrics.clone());
+        let writers = Pool::start(address, writing, metrics.clone());
+        let writer = Writer::start(writers, pool.clone(), cache.clone(), writing);
         let fetcher = Fetcher::start(pool, cache, Shaper::new(config), metrics.clone());
         let id_seed = clock::boottime_ns().rotate_left(20) ^ (u64::from(seat.epoch) << 48) ^ seat.slot as u64;
-        let site = Arc::new(Site::new(config, fetcher, heritage.slots.clone(), metrics, id_seed));
+        let site = Arc::new(Site::new(
+            config,
+            fetcher,
+            writer,
+            heritage.throttle.clone(),
+            heritage.slots.clone(),
+            metrics,
+            id_seed,
+        ));
         let limits = Limits {
             connections_max: config.http_connections_per_worker(descriptors),
             ..config.limits.clone()
@@ -132,6 +145,7 @@ impl Worker {
         beat.nudge();
         self.site.pool.tick();
         self.site.fetcher.tick();
+        self.site.writer.tick();
         self.site.audit.tick(&self.site.fetcher);
         self.server.tick();
         for ((count, counter), exported) in EXPORTS.into_iter().zip(&mut self.exported) {

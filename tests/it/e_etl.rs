@@ -107,7 +107,7 @@ fn digest(db: &Client, table: &str, columns: &[&str]) -> String {
         hash.update(cells.join("\u{1f}"));
         hash.update("\n");
     }
-    format!("{:x}", hash.finalize())
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `line → reason` of a rejects file.

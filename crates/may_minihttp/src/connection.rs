@@ -231,6 +231,7 @@ impl<S: HttpService> Connection<S> {
             // The client may wait for earlier answers before it sends the rest.
             write_all(&mut self.transport, out, &self.shared)?;
         }
+        let is_secure = self.transport.is_secure();
         let mut body =
             BodyReader::new(&mut self.transport, limits, head.framing, tail, head.expects_continue);
         let mut response = Response::new(head_lines, body_bytes);
@@ -239,6 +240,7 @@ impl<S: HttpService> Connection<S> {
             body: &mut body,
             received_at_ns: clock_boottime_ns(),
             peer: self.peer,
+            is_secure,
             proxies: if self.is_named { &NO_PROXIES } else { &self.shared.settings.proxies },
         };
         let called = self.service.call(request, &mut response);

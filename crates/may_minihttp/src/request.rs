@@ -16,6 +16,7 @@ pub struct Request<'h, 'b> {
     pub(crate) body: &'h mut BodyReader<'b>,
     pub(crate) received_at_ns: u64,
     pub(crate) peer: IpAddr,
+    pub(crate) is_secure: bool,
     pub(crate) proxies: &'h Proxies,
 }
 
@@ -37,6 +38,11 @@ impl<'h, 'b> Request<'h, 'b> {
     /// Who asks: the peer, or where that is a trusted proxy the client that it names.
     pub fn client(&self) -> IpAddr {
         self.proxies.client(self.peer, self.head.headers)
+    }
+
+    /// Whether it came over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     /// Minor version of HTTP/1.

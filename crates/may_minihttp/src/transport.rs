@@ -34,6 +34,10 @@ impl Transport {
         Transport { io, tls: None, watch, unread: true, peer_ended: false, received_bytes: 0 }
     }
 
+    pub(crate) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Says goodbye where TLS wants that (RFC 9112, 9.8), without waiting; then leaves epoll before the descriptor's
     /// number can become another's.
     pub(crate) fn close(mut self) {

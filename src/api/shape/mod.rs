@@ -21,11 +21,17 @@ use crate::limits::{GZIP_SIZE_MAX_BYTES, GZIP_SIZE_MIN_BYTES};
 /// Level 1 of libdeflate: three quarters of what the highest level saves, at a tenth of its time.
 const GZIP_LEVEL: i32 = 1;
 
-/// Makes bodies; one a lane.
-pub struct Shaper {
+/// How answers say things: JSON exactly as the old service's clients parse it.
+#[derive(Debug, Clone)]
+pub struct Dialect {
     campus: String,
     public_url: String,
     placeholders: bool,
+}
+
+/// Makes bodies; one a lane.
+pub struct Shaper {
+    dialect: Dialect,
     compressor: Compressor,
     /// For bodies that are compressed piece by piece; made when first needed.
     deflater: Option<Compress>,
@@ -40,13 +46,7 @@ pub struct Shaped {
 
 impl Clone for Shaper {
     fn clone(&self) -> Shaper {
-        Shaper {
-            campus: self.campus.clone(),
-            public_url: self.public_url.clone(),
-            placeholders: self.placeholders,
-            compressor: compressor(),
-            deflater: None,
-        }
+        Shaper { dialect: self.dialect.clone(), compressor: compressor(), deflater: None }
     }
 }
 
@@ -56,13 +56,11 @@ fn compressor() -> Compressor {
 
 impl Shaper {
     pub fn new(config: &Config) -> Shaper {
-        Shaper {
-            campus: config.campus.clone(),
-            public_url: config.public_url.clone(),
-            placeholders: config.placeholders,
-            compressor: compressor(),
-            deflater: None,
-        }
+        Shaper { dialect: Dialect::new(config), compressor: compressor(), deflater: None }
+    }
+
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
     }
 
     /// The answer to `key`.
@@ -70,7 +68,7 @@ impl Shaper {
         match Query::of_key(key) {
             Some(query) => self.shape_query(&query, view),
             None => {
-                let json = self.json(key, &view);
+                let json = self.dialect.json(key, &view);
                 self.finish(view, Vec::new(), json)
             }
         }
@@ -78,7 +76,7 @@ impl Shaper {
 
     /// The answer to `query`.
     pub fn shape_query(&mut self, query: &Query<'_>, view: View) -> Shaped {
-        let json = self.query_json(query, &view);
+        let json = self.dialect.query_json(query, &view);
         let head = query.links(&view).into_bytes();
         self.finish(view, head, json)
     }
@@ -90,26 +88,6 @@ impl Shaper {
         let kept = json.len() < crate::limits::RECORD_SIZE_MAX_BYTES;
         let view = if kept { view } else { View::Related(Vec::new()) };
         Shaped { status, view, bodies: Bodies { head, json, gzip, ..Bodies::default() } }
-    }
-
-    /// The ETag that a record of `view` has.
-    pub fn etag(&self, key: Key, view: &View) -> u64 {
-        etag_of(&match Query::of_key(key) {
-            Some(query) => self.query_json(&query, view),
-            None => self.json(key, view),
-        })
-    }
-
-    /// A product as it stands in a list.
-    pub fn list_item(&self, product: &Product) -> Vec<u8> {
-        self.list_items(std::slice::from_ref(product))
-    }
-
-    /// Products as they stand in a list, separated by commas, without the list's brackets.
-    pub fn list_items(&self, products: &[Product]) -> Vec<u8> {
-        let list: Vec<_> = products.iter().map(|p| self.product(p, None)).collect();
-        let json = serde_json::to_vec(&list).expect("text and numbers serialise");
-        json[1..json.len() - 1].to_vec()
     }
 
     /// `bytes` as whole blocks of raw DEFLATE that refer to nothing before them and don't end the stream, so that
@@ -127,6 +105,51 @@ impl Shaper {
             }
             out.reserve(bytes.len() / 4 + 64);
         }
+    }
+
+    /// The gzip of a body, or nothing where it doesn't pay.
+    fn gzip(&mut self, json: &[u8]) -> Vec<u8> {
+        if !(GZIP_SIZE_MIN_BYTES..=GZIP_SIZE_MAX_BYTES).contains(&json.len()) {
+            return Vec::new();
+        }
+        let mut out = vec![0; self.compressor.gzip_compress_bound(json.len())];
+        match self.compressor.gzip_compress(json, &mut out) {
+            Ok(len) if len < json.len() => {
+                out.truncate(len);
+                out
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Dialect {
+    pub fn new(config: &Config) -> Dialect {
+        Dialect {
+            campus: config.campus.clone(),
+            public_url: config.public_url.clone(),
+            placeholders: config.placeholders,
+        }
+    }
+
+    /// The ETag that a record of `view` has.
+    pub fn etag(&self, key: Key, view: &View) -> u64 {
+        etag_of(&match Query::of_key(key) {
+            Some(query) => self.query_json(&query, view),
+            None => self.json(key, view),
+        })
+    }
+
+    /// A product as it stands in a list.
+    pub fn list_item(&self, product: &Product) -> String {
+        serde_json::to_string(&self.product(product, None)).expect("text and numbers serialise")
+    }
+
+    /// Products as they stand in a list, separated by commas, without the list's brackets.
+    pub fn list_items(&self, products: &[Product]) -> Vec<u8> {
+        let list: Vec<_> = products.iter().map(|p| self.product(p, None)).collect();
+        let json = serde_json::to_vec(&list).expect("text and numbers serialise");
+        json[1..json.len() - 1].to_vec()
     }
 
     fn json(&self, key: Key, view: &View) -> Vec<u8> {
@@ -197,21 +220,6 @@ impl Shaper {
         match url.starts_with('/') {
             true => Cow::Owned(format!("{}{url}", self.public_url)),
             false => Cow::Borrowed(url),
-        }
-    }
-
-    /// The gzip of a body, or nothing where it doesn't pay.
-    fn gzip(&mut self, json: &[u8]) -> Vec<u8> {
-        if !(GZIP_SIZE_MIN_BYTES..=GZIP_SIZE_MAX_BYTES).contains(&json.len()) {
-            return Vec::new();
-        }
-        let mut out = vec![0; self.compressor.gzip_compress_bound(json.len())];
-        match self.compressor.gzip_compress(json, &mut out) {
-            Ok(len) if len < json.len() => {
-                out.truncate(len);
-                out
-            }
-            _ => Vec::new(),
         }
     }
 }
@@ -358,8 +366,8 @@ mod tests {
     #[test]
     fn only_paths_get_the_public_address() {
         let shaper = shaper();
-        assert_eq!(shaper.absolute("/pictures/1-1.svg"), "http://127.0.0.1:8080/pictures/1-1.svg");
-        assert_eq!(shaper.absolute("uhttps://x/y"), "uhttps://x/y");
+        assert_eq!(shaper.dialect.absolute("/pictures/1-1.svg"), "http://127.0.0.1:8080/pictures/1-1.svg");
+        assert_eq!(shaper.dialect.absolute("uhttps://x/y"), "uhttps://x/y");
     }
 
     #[test]

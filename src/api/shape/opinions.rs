@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::{iso_time, Shaper};
+use super::{iso_time, Dialect};
 use crate::api::query::Query;
 use crate::catalogue::{Answer, Meta, NumberedPhoto, Question, Review};
 
@@ -90,7 +90,7 @@ struct QuestionJson<'a> {
 
 /// An object keyed by id.
 struct AnswersOfQuestion<'a> {
-    shaper: &'a Shaper,
+    dialect: &'a Dialect,
     answers: &'a [Answer],
 }
 
@@ -106,7 +106,7 @@ struct AnswerOfQuestion<'a> {
 
 /// Photos by their addresses alone.
 struct Urls<'a> {
-    shaper: &'a Shaper,
+    dialect: &'a Dialect,
     photos: &'a [NumberedPhoto],
 }
 
@@ -114,7 +114,7 @@ impl Serialize for Urls<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.photos.len()))?;
         for photo in self.photos {
-            list.serialize_element(&self.shaper.absolute(&photo.url))?;
+            list.serialize_element(&self.dialect.absolute(&photo.url))?;
         }
         list.end()
     }
@@ -130,7 +130,7 @@ impl Serialize for AnswersOfQuestion<'_> {
                 date: iso_time(answer.date_us),
                 answerer_name: &answer.answerer_name,
                 helpfulness: answer.helpful,
-                photos: Urls { shaper: self.shaper, photos: &answer.photos },
+                photos: Urls { dialect: self.dialect, photos: &answer.photos },
             };
             map.serialize_entry(&answer.id, &json)?;
         }
@@ -156,7 +156,7 @@ struct AnswerJson<'a> {
     photos: Vec<PhotoJson<'a>>,
 }
 
-impl Shaper {
+impl Dialect {
     fn numbered<'a>(&self, photos: &'a [NumberedPhoto]) -> Vec<PhotoJson<'a>> {
         photos.iter().map(|photo| PhotoJson { id: photo.id, url: self.absolute(&photo.url) }).collect()
     }
@@ -211,7 +211,7 @@ impl Shaper {
             question_helpfulness: question.helpful,
             // Those that are, are not shown.
             reported: false,
-            answers: AnswersOfQuestion { shaper: self, answers: &question.answers },
+            answers: AnswersOfQuestion { dialect: self, answers: &question.answers },
         }
     }
 

@@ -6,6 +6,7 @@ mod joins;
 mod rules;
 mod traffic;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,9 +26,12 @@ const AUDIT_ONE_IN: u64 = 20;
 fn start(configure: impl FnOnce(&mut Command)) -> Server {
     let dir = directory();
     let config = dir.path().join("catwalk.toml");
+    let token = dir.path().join("token");
+    std::fs::write(&token, ADMIN_TOKEN).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(
         &config,
-        format!("[http]\nadmin_token = \"{ADMIN_TOKEN}\"\n[cache]\naudit_one_in = {AUDIT_ONE_IN}\n"),
+        format!("[http]\nadmin_token_file = {token:?}\n[cache]\naudit_one_in = {AUDIT_ONE_IN}\n"),
     )
     .unwrap();
     let mut command = Command::new(BIN);

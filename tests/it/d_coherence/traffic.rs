@@ -16,7 +16,7 @@ pub const FEATURES: std::ops::RangeInclusive<i64> = 31..=50;
 pub const QUANTITIES: std::ops::RangeInclusive<i64> = 51..=60;
 /// Written by a transaction that stays open.
 pub const LATE: i64 = 61;
-pub const ADMIN_TOKEN: &str = "adm1n";
+pub const ADMIN_TOKEN: &str = "a token of the tests";
 /// Connections of a client: they reach different workers.
 const CONNECTIONS: usize = 3;
 

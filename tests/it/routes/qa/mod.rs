@@ -1,4 +1,5 @@
 //! /qa and below.
 
+mod add;
 mod answers;
 mod questions;

@@ -1,6 +1,8 @@
 //! /reviews and below.
 
+mod add;
 mod list;
+mod mark_helpful;
 mod meta;
 
 pub const TIME: &str = r#"'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'"#;

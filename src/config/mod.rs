@@ -1,6 +1,8 @@
 //! Settings: defaults < TOML file < environment < flags. Every value knows where it is from.
 //! Runs in: both, before anything is forked.
 
+mod parse;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,9 +12,10 @@ use std::time::Duration;
 use may_minihttp::{Limits, Proxies};
 
 use crate::limits::{
-    CACHE_SIZE_MIN_BYTES, CACHE_STALENESS_MIN, DESCRIPTORS_RESERVED, HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX,
+    CACHE_SIZE_MIN_BYTES, DESCRIPTORS_RESERVED, HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX, WRITE_LANES,
 };
 use crate::machine::Machine;
+use parse::*;
 
 /// One setting: its key in the file (dotted) and its variable (`CATWALK_` + key in capitals, dots as `_`).
 pub struct Setting {
@@ -33,7 +36,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("campus", "hr-rfp", "the campus word of product answers"),
     setting("log", "info", "error, warn, info, debug or trace"),
     setting("database.url", "", "postgresql:// address; DATABASE_URL sets it too"),
-    setting("database.connections", "auto", "connections of the whole box; auto: two a worker"),
+    setting("database.connections", "auto", "connections of the whole box; auto: four a worker, half of them for writes"),
     setting("database.timeout", "5s", "longest wait for one answer of the database"),
     setting("cache.size", "auto", "shared memory for the cache; auto: a quarter of the memory; 0: none"),
     setting("cache.staleness_max", "250ms", "a change, whoever makes it, is served after at most this long; while that can't be known, answers come from the database"),
@@ -44,7 +47,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("http.max_age", "0s", "max-age of product answers for clients and proxies; 0: they revalidate each time"),
     setting("http.origins", "*", "CORS: * or a list of origins, separated by commas"),
     setting("http.token", "", "if set, shopper routes need Authorization: Bearer with it, or with it alone"),
-    setting("http.admin_token", "", "/admin routes need Authorization: Bearer with it; empty: there are none"),
+    setting("http.admin_token_file", "", "file, readable by its owner only, with the token that /admin and image writes need as Authorization: Bearer; empty: the systemd credential admin-token, if there is one"),
+    setting("http.write_rate", "20", "writes a second from one client address, over it 429; 0: no limit"),
+    setting("http.write_burst", "100", "writes at once from one client address"),
+    setting("cart.anonymous", "auto", "shared: what is put into a cart without a session is shown to all who have none; off; auto: shared in `dev`"),
     setting("http.connections", "auto", "open connections of the whole box, over it 503; auto: what descriptors and an eighth of the memory allow"),
     setting("http.headers_max", "100", "header fields of a request, over it 431"),
     setting("http.head_size_max", "64KiB", "size of a request's head, over it 431"),
@@ -123,6 +129,13 @@ impl Sources {
     pub fn flag(&mut self, flag: &'static str, key: &'static str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.0.insert(key, (value.to_string(), Origin::Flag(flag)));
+        }
+    }
+
+    /// Sets a key to which nobody else has given a value.
+    pub fn default_to(&mut self, flag: &'static str, key: &'static str, value: impl ToString) {
+        if self.0.get(key).is_some_and(|(_, origin)| *origin == Origin::Default) {
+            self.flag(flag, key, Some(value));
         }
     }
 
@@ -265,7 +278,12 @@ pub struct Config {
     pub http_max_age: Duration,
     pub origins: Vec<String>,
     pub token: String,
+    /// Empty: nobody may.
     pub admin_token: String,
+    pub write_rate: u64,
+    pub write_burst: u64,
+    cart_is_shared: Option<bool>,
+    is_development: bool,
     /// Limits of a connection; `connections_max` is what [`Config::http_connections_per_worker`] says.
     pub limits: Limits,
     pub proxies: Proxies,
@@ -306,7 +324,11 @@ impl Config {
             http_max_age: s.parse("http.max_age", parse_duration)?,
             origins: s.parse("http.origins", |v| Ok(parse_list(v)))?,
             token: text("http.token")?,
-            admin_token: text("http.admin_token")?,
+            admin_token: s.parse("http.admin_token_file", read_admin_token)?,
+            write_rate: s.parse("http.write_rate", |v| parse_number(v, 0, 1_000_000).map(|n| n as u64))?,
+            write_burst: s.parse("http.write_burst", |v| parse_number(v, 1, 1_000_000).map(|n| n as u64))?,
+            cart_is_shared: s.parse("cart.anonymous", parse_anonymous)?,
+            is_development: false,
             limits: read_limits(s)?,
             proxies: read_proxies(s)?,
             tls: read_tls(s)?,
@@ -333,7 +355,26 @@ impl Config {
 
     /// Connections to the database for each worker, of the box's one budget.
     pub fn connections_per_worker(&self) -> usize {
-        self.connections.map_or(2, |total| (total / self.workers()).max(1))
+        self.connections.map_or(2 * WRITE_LANES, |total| (total / self.workers()).max(2))
+    }
+
+    /// Those of them that write.
+    pub fn write_connections_per_worker(&self) -> usize {
+        (self.connections_per_worker() / 2).min(WRITE_LANES)
+    }
+
+    /// The settings of `catwalk dev`, where nobody else is served.
+    pub fn for_development(&mut self) {
+        self.is_development = true;
+    }
+
+    pub fn is_development(&self) -> bool {
+        self.is_development
+    }
+
+    /// Whether what is put into a cart without a session is shown to all who have none.
+    pub fn cart_is_shared(&self) -> bool {
+        self.cart_is_shared.unwrap_or(self.is_development)
     }
 
     /// Open HTTP connections for each worker, whose process may have `descriptors` open.
@@ -461,129 +502,6 @@ fn read_tls(s: &Sources) -> Result<Option<TlsFiles>, ConfigError> {
     };
     let (certificate, key) = (s.parse("tls.certificate", needed)?, s.parse("tls.key", needed)?);
     Ok(Some(TlsFiles { listen, certificate, key }))
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected ADDRESS:PORT, as in 127.0.0.1:8080".into())
-}
-
-fn parse_bool(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "expected true or false".into())
-}
-
-fn parse_networks(text: &str) -> Result<Vec<ipnet::IpNet>, String> {
-    let read = |item: String| {
-        let network = item.parse().or_else(|_| item.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
-        network.map_err(|_| format!("{item:?} is neither an address nor a network, as in 10.0.0.0/8"))
-    };
-    parse_list(text).into_iter().map(read).collect()
-}
-
-fn parse_number(text: &str, min: usize, max: usize) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|n| (min..=max).contains(n));
-    number.ok_or_else(|| format!("expected a number from {min} to {max}"))
-}
-
-fn parse_size_from(text: &str, min: usize) -> Result<usize, String> {
-    let size = parse_size(text)?;
-    match size >= min {
-        true => Ok(size),
-        false => Err(format!("the least is {min} bytes")),
-    }
-}
-
-/// The change feed looks every few milliseconds: a bound below some of its looks would be missed all the time.
-fn parse_staleness(text: &str) -> Result<Duration, String> {
-    let bound = parse_duration(text)?;
-    match bound >= CACHE_STALENESS_MIN {
-        true => Ok(bound),
-        false => Err(format!("the least is {CACHE_STALENESS_MIN:?}")),
-    }
-}
-
-/// A duration that is not 0: without any timeout one client could hold everything.
-fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = parse_duration(text)?;
-    match timeout.is_zero() {
-        true => Err("a timeout must be longer than 0".into()),
-        false => Ok(timeout),
-    }
-}
-
-fn parse_public_url(text: &str) -> Result<String, String> {
-    if !text.is_empty() && !text.starts_with("http://") && !text.starts_with("https://") {
-        return Err("expected an http:// or https:// address".into());
-    }
-    Ok(text.trim_end_matches('/').to_string())
-}
-
-fn parse_list(text: &str) -> Vec<String> {
-    text.split(',').map(|s| s.trim().to_string()).filter(|s| !s.is_empty()).collect()
-}
-
-fn parse_auto<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
-    if text == "auto" {
-        return Ok(None);
-    }
-    read(text).map(Some)
-}
-
-fn parse_count(text: &str, max: usize) -> Result<usize, String> {
-    let bad = || format!("expected auto or a number from 1 to {max}");
-    let n: usize = text.parse().map_err(|_| bad())?;
-    if (1..=max).contains(&n) {
-        Ok(n)
-    } else {
-        Err(bad())
-    }
-}
-
-fn parse_cache_size(text: &str) -> Result<usize, String> {
-    let size = parse_size(text)?;
-    if size != 0 && size < CACHE_SIZE_MIN_BYTES {
-        return Err(format!("the smallest cache is {}MiB; 0 turns it off", CACHE_SIZE_MIN_BYTES >> 20));
-    }
-    Ok(size)
-}
-
-/// `250ms`, `5s`, `2min`, `1h`. A bare number has no unit and is refused, but for 0.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_unit(text);
-    let bad = || "expected a duration with its unit, as in 250ms, 5s, 2min or 1h".to_string();
-    let n: u64 = number.parse().map_err(|_| bad())?;
-    let ms = match unit {
-        "ms" => n,
-        "s" => n.saturating_mul(1000),
-        "min" => n.saturating_mul(60_000),
-        "h" => n.saturating_mul(3_600_000),
-        "" if n == 0 => 0,
-        _ => return Err(bad()),
-    };
-    Ok(Duration::from_millis(ms))
-}
-
-/// `512MiB`, `2GiB`, `64KiB`; MB and GB are powers of ten. A bare number is refused, but for 0.
-pub fn parse_size(text: &str) -> Result<usize, String> {
-    let (number, unit) = split_unit(text);
-    let bad = || "expected a size with its unit, as in 512MiB or 2GiB".to_string();
-    let n: usize = number.parse().map_err(|_| bad())?;
-    let factor = match unit {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "kB" | "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "" if n == 0 => 0,
-        _ => return Err(bad()),
-    };
-    n.checked_mul(factor).ok_or_else(bad)
-}
-
-fn split_unit(text: &str) -> (&str, &str) {
-    let text = text.trim();
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    (&text[..at], text[at..].trim())
 }
 
 #[cfg(test)]

@@ -1,0 +1,2 @@
+/* skus_update */
+update skus set quantity = $2 where id = $1
