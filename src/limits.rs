@@ -47,6 +47,8 @@ pub const CACHE_STALENESS_MIN: Duration = Duration::from_millis(50);
 pub const DEV_CACHE_SIZE_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Bodies below this size are not compressed: the saving is smaller than a packet.
 pub const GZIP_SIZE_MIN_BYTES: usize = 512;
+/// Bodies below this size have no br and zstd: gzip saves nearly as much of them.
+pub const CODED_SIZE_MIN_BYTES: usize = 1024;
 /// Bodies above this size are not compressed in one go: that would hold up everybody on this core.
 pub const GZIP_SIZE_MAX_BYTES: usize = 512 * 1024;
 
@@ -54,6 +56,10 @@ pub const GZIP_SIZE_MAX_BYTES: usize = 512 * 1024;
 pub const LIST_COUNT_MAX: i64 = 10_000;
 /// Rows of a list page that is worth caching; longer ones are made and sent in pieces of so many rows.
 pub const LIST_CACHED_COUNT_MAX: i64 = 100;
+/// Longest category or words that products are looked for by.
+pub const SEARCH_SIZE_MAX_BYTES: usize = 1_000;
+/// Products asked for by their ids at once.
+pub const IDS_MAX: usize = 100;
 /// Keys fetched by one statement at most.
 pub const BATCH_KEYS_MAX: usize = 64;
 /// Coroutines of a worker that fetch what the cache misses.

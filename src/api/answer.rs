@@ -3,15 +3,16 @@
 
 use may_minihttp::{Request, Response};
 
-use crate::api::fetch::{FetchError, Fetched};
+use crate::api::fetch::{FetchError, Fetched, Fetcher};
 use crate::api::params::BadParameter;
 use crate::api::problem::Problem;
 use crate::api::query::Query;
 use crate::api::reply::{write_record, Source};
+use crate::api::shape::{Shaped, Shaper};
 use crate::api::Site;
-use crate::cache::{watermark, Hit, Key, Lookup, Reading, Record};
+use crate::cache::{watermark, Hit, Key, Kind, Lookup, Reading, Record};
+use crate::limits::{IDS_MAX, SEARCH_SIZE_MAX_BYTES};
 use crate::metrics::Counter;
-use crate::os::clock;
 
 /// Answers for a key that is kept. `id`: of the product that is told of when there is none.
 pub fn kept(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key, id: &str) {
@@ -101,31 +102,39 @@ pub fn query(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query: 
         Some(key) => kept(site, req, rsp, key, ""),
         None => {
             site.metrics.count(Counter::CacheBypassed);
-            match read(site, query.into_owned()) {
-                Ok(record) => {
-                    write_record(site, req, rsp, &Source::Private(&record), "fwd=bypass");
-                }
-                Err(error) => {
-                    rsp.header("Cache-Status: catwalk; fwd=bypass");
-                    Problem::from(&error).write(site, req, rsp);
-                }
-            }
+            let query = query.into_owned();
+            made(site, req, rsp, move |fetcher, shaper| {
+                let view = fetcher.reader().view(&query).map_err(|e| FetchError::from(&e))?;
+                Ok(shaper.shape_query(&query, view))
+            });
         }
     }
 }
 
-/// Has a lane read and shape what nobody else is likely to ask for.
-fn read(site: &Site, query: Query<'static>) -> Result<Record, FetchError> {
+/// Has a lane make what nobody else is likely to ask for, and answers with it.
+pub fn made(
+    site: &Site,
+    req: &Request<'_, '_>,
+    rsp: &mut Response<'_>,
+    make: impl FnOnce(&Fetcher, &mut Shaper) -> Result<Shaped, FetchError> + Send + 'static,
+) {
     let made = site.fetcher.run(move |fetcher, shaper| {
-        let view = fetcher.reader().view(&query).map_err(|e| FetchError::from(&e))?;
-        let shaped = shaper.shape_query(&query, view);
-        let key = Key::new(crate::cache::Kind::List, 0);
-        let reading = Reading { born_ns: clock::boottime_ns(), position: 0 };
+        let shaped = make(fetcher, shaper)?;
+        // No key is asked for by it, and none is filled with it.
+        let key = Key::new(Kind::List, i64::MIN);
         let token = fetcher.cache().token(key);
-        Record::make(key, token, reading, shaped.status, shaped.view, &shaped.bodies)
+        Record::make(key, token, Reading::default(), shaped.status, shaped.view, &shaped.bodies)
             .map_err(|e| FetchError::Failed(e.to_string()))
     });
-    made.unwrap_or_else(|| Err(FetchError::too_busy()))
+    match made.unwrap_or_else(|| Err(FetchError::too_busy())) {
+        Ok(record) => {
+            write_record(site, req, rsp, &Source::Private(&record), "fwd=bypass");
+        }
+        Err(error) => {
+            rsp.header("Cache-Status: catwalk; fwd=bypass");
+            Problem::from(&error).write(site, req, rsp);
+        }
+    }
 }
 
 /// Says what is wrong with a query.
@@ -135,6 +144,13 @@ pub fn bad_parameter(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>,
         BadParameter::Count => Problem::bad_request("bad-count", "count must be a whole number from 0"),
         BadParameter::Cursor => {
             Problem::bad_request("bad-cursor", "cursor must come from a Link of the same list and order")
+        }
+        BadParameter::Text => {
+            let why = format!("category and q must be texts of at most {SEARCH_SIZE_MAX_BYTES} bytes");
+            Problem::bad_request("bad-search", why)
+        }
+        BadParameter::Ids => {
+            Problem::bad_request("bad-ids", format!("ids must be at most {IDS_MAX} numbers, as in 1,2,3"))
         }
         BadParameter::Owner => Problem::bad_product_id(),
     };

@@ -27,6 +27,10 @@ pub enum BadParameter {
     Page,
     Count,
     Cursor,
+    /// A category or words that no product can have.
+    Text,
+    /// A list of ids.
+    Ids,
     /// The product or question whose list it is.
     Owner,
 }

@@ -4,21 +4,25 @@
 use may_minihttp::{Request, Response};
 
 use crate::api::answer;
-use crate::api::conditional::accepts_gzip;
-use crate::api::params::{self, Id};
+use crate::api::conditional::Accepted;
+use crate::api::fetch::FetchError;
+use crate::api::params::{self, BadParameter, Id};
 use crate::api::problem::Problem;
 use crate::api::query::{Noun, Query};
 use crate::api::reply::write_stream;
 use crate::api::stream::{ListSource, Unmade};
 use crate::api::Site;
 use crate::cache::{Encoding, Key, Kind};
-use crate::limits::LIST_CACHED_COUNT_MAX;
+use crate::limits::IDS_MAX;
 use crate::metrics::Counter;
 
-/// `GET /products?page&count&cursor`
+/// `GET /products?page&count&cursor&category&q`, `GET /products?ids`
 pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+    if let [Some(ids)] = params::parameters(req.query(), ["ids"]) {
+        return list_some(site, req, rsp, &ids);
+    }
     match Query::read(Noun::Products, req.query()) {
-        Ok(query) if query.count > LIST_CACHED_COUNT_MAX && query.cursor.is_none() => {
+        Ok(query) if query.is_streamed() => {
             stream_list(site, req, rsp, &query);
         }
         Ok(query) => answer::query(site, req, rsp, query),
@@ -26,9 +30,23 @@ pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
     }
 }
 
+/// Products by their ids.
+fn list_some(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, ids: &str) {
+    let ids: Option<Vec<i64>> = ids.split(',').map(|id| params::whole_number(id.trim())).collect();
+    let Some(ids) = ids.filter(|ids| ids.len() <= IDS_MAX) else {
+        return answer::bad_parameter(site, req, rsp, BadParameter::Ids);
+    };
+    site.metrics.count(Counter::CacheBypassed);
+    answer::made(site, req, rsp, move |fetcher, shaper| {
+        let found = fetcher.reader().some_products(&ids).map_err(|e| FetchError::from(&e))?;
+        Ok(shaper.shape_list(found))
+    });
+}
+
 /// A page too long to be kept.
 fn stream_list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query: &Query<'_>) {
-    let gzip = accepts_gzip(req.header("accept-encoding")) == Encoding::Gzip;
+    let gzip =
+        Accepted::read(req.header("accept-encoding")).choose(|e| e == Encoding::Gzip) == Encoding::Gzip;
     site.metrics.count(Counter::CacheBypassed);
     if req.method() == "HEAD" && site.pool.is_reachable() {
         return write_stream(site, req, rsp, Box::new(Unmade), gzip);

@@ -8,9 +8,10 @@ use std::fmt::Write;
 use crate::api::params::{number, parameters, whole_number, BadParameter};
 use crate::cache::{Key, Kind};
 use crate::catalogue::{Edge, Page, Review, View};
+use crate::db::products::Filter;
 use crate::db::reviews::Sort;
 use crate::db::slice::{Cursor, Place, Slice};
-use crate::limits::{LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX};
+use crate::limits::{LIST_CACHED_COUNT_MAX, LIST_COUNT_MAX, SEARCH_SIZE_MAX_BYTES};
 
 /// Times that PostgreSQL holds, in microseconds since the Unix epoch.
 const TIMES_US: std::ops::Range<i64> = -210_866_803_200_000_000..9_223_371_331_200_000_000;
@@ -35,6 +36,15 @@ pub struct Query<'q> {
     pub page: i64,
     pub count: i64,
     pub cursor: Option<Cursor>,
+    /// Of products.
+    pub filter: Filter,
+}
+
+impl Default for Query<'_> {
+    fn default() -> Self {
+        let (echo, filter) = (Cow::Borrowed(""), Filter::default());
+        Query { noun: Noun::Products, owner: 0, echo, page: 1, count: 5, cursor: None, filter }
+    }
 }
 
 impl<'q> Query<'q> {
@@ -44,8 +54,9 @@ impl<'q> Query<'q> {
     /// # Errors
     /// The parameter that can't be read.
     pub fn read(noun: Noun, query: &str) -> Result<Query<'q>, BadParameter> {
-        let mut read = Query { noun, owner: 0, echo: Cow::Borrowed(""), page: 1, count: 5, cursor: None };
-        let [page, count, sort, cursor] = parameters(query, ["page", "count", "sort", "cursor"]);
+        let mut read = Query { noun, ..Query::default() };
+        let [page, count, sort, cursor, category, words] =
+            parameters(query, ["page", "count", "sort", "cursor", "category", "q"]);
         if let Some(text) = page {
             read.page = number(&text).filter(|n| *n >= 1).ok_or(BadParameter::Page)?;
         }
@@ -57,6 +68,9 @@ impl<'q> Query<'q> {
         }
         if let Some(text) = cursor {
             read.cursor = Some(read_cursor(read.noun, &text).ok_or(BadParameter::Cursor)?);
+        }
+        if noun == Noun::Products {
+            read.filter = Filter { category: text(category)?, words: text(words)? };
         }
         Ok(read)
     }
@@ -77,9 +91,8 @@ impl<'q> Query<'q> {
             noun,
             owner: key.id,
             echo: Cow::Owned(key.id.to_string()),
-            page: 1,
             count,
-            cursor: None,
+            ..Query::default()
         };
         Some(match key.kind {
             Kind::Product | Kind::Styles | Kind::Related => return None,
@@ -97,7 +110,7 @@ impl<'q> Query<'q> {
     /// The key under which the answer is kept: for any page of products, and else the first, of at most a hundred rows.
     pub fn key(&self) -> Option<Key> {
         let count = u16::try_from(self.count).ok().filter(|_| self.count <= LIST_CACHED_COUNT_MAX);
-        if self.cursor.is_some() {
+        if self.cursor.is_some() || !self.filter.is_empty() {
             return None;
         }
         if self.noun == Noun::Products {
@@ -114,6 +127,12 @@ impl<'q> Query<'q> {
             Noun::Answers => Some(Key::variant(Kind::Answers, self.owner, count?)),
             Noun::Products => None,
         }
+    }
+
+    /// Whether it is a page of products that is too long to be kept, or to be made in one piece.
+    pub fn is_streamed(&self) -> bool {
+        let is_plain = self.cursor.is_none() && self.filter.is_empty();
+        self.noun == Noun::Products && self.count > LIST_CACHED_COUNT_MAX && is_plain
     }
 
     /// Rows before the page, by page and count as requested; of products, by a count that is never cut, so that pages follow one
@@ -179,11 +198,28 @@ impl<'q> Query<'q> {
                 written = write!(line, "product_id={}&sort={}&", self.owner, sort.word());
             }
             Noun::Questions => written = write!(line, "product_id={}&", self.owner),
-            Noun::Products | Noun::Answers | Noun::Meta => {}
+            Noun::Products => {
+                let values = [("category", &self.filter.category), ("q", &self.filter.words)];
+                for (name, value) in
+                    values.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+                {
+                    let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+                    line.extend([name, "=", &value, "&"]);
+                }
+            }
+            Noun::Answers | Noun::Meta => {}
         }
         written
             .and_then(|()| write!(line, "count={}&{place}>; rel=\"{rel}\"", self.count))
             .expect("a string takes everything");
+    }
+}
+
+/// A text that the database can look for.
+fn text(sent: Option<Cow<'_, str>>) -> Result<Option<String>, BadParameter> {
+    match sent {
+        Some(text) if text.contains('\0') || text.len() > SEARCH_SIZE_MAX_BYTES => Err(BadParameter::Text),
+        text => Ok(text.map(Cow::into_owned)),
     }
 }
 

@@ -71,6 +71,11 @@ impl Reader {
                 let mut found = reviews::meta(client, &[query.owner])?.found;
                 Ok(View::Meta(found.remove(&query.owner).unwrap_or_default()))
             }
+            Noun::Products if !query.filter.is_empty() => {
+                let slice = query.slice();
+                let read = products::search(client, &query.filter, &slice)?;
+                Ok(View::List(slice.cut(read.found)))
+            }
             noun => {
                 let mut found = self.lists(client, noun, &[query.slice()])?.found;
                 Ok(found.pop().unwrap_or(View::Missing))
@@ -124,6 +129,14 @@ impl Reader {
     /// The last of `count` products after `skip`, if there are others behind it; as of the last page that was read.
     pub fn last_of(&self, skip: i64, count: i64) -> Option<i64> {
         self.ranks.last_of(self.history(), skip as u64, count as u64)
+    }
+
+    /// The products among `ids` that exist, in that order.
+    pub fn some_products(&self, ids: &[i64]) -> Result<Vec<Product>, Error> {
+        self.pool.count_statement(ids.len());
+        let mut found = self.pool.read(|client| products::some(client, ids))?;
+        found.sort_by_key(|product| ids.iter().position(|id| *id == product.id));
+        Ok(found)
     }
 
     fn history(&self) -> u32 {

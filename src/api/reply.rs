@@ -5,7 +5,7 @@ use may_minihttp::{BodySource, Request, Response};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 
-use crate::api::conditional::{accepts_gzip, none_match_hits, write_etag};
+use crate::api::conditional::{coding, none_match_hits, write_etag, Accepted};
 use crate::api::Site;
 use crate::cache::record::etag_of;
 use crate::cache::{Cache, Encoding, Hit, Record, RecordHeader};
@@ -168,10 +168,7 @@ pub fn write_record(
     cache_status: &str,
 ) -> bool {
     let header = source.header();
-    let encoding = match accepts_gzip(req.header("accept-encoding")) {
-        wanted if header.has(wanted) => wanted,
-        _ => Encoding::Identity,
-    };
+    let encoding = Accepted::read(req.header("accept-encoding")).choose(|encoding| header.has(encoding));
     let unchanged = req.header("if-none-match").is_some_and(|v| none_match_hits(v, header.etag));
     if unchanged {
         rsp.status_code(304, "Not Modified");
@@ -186,8 +183,9 @@ pub fn write_record(
     head.extend_from_slice(&site.policy.json_lines);
     head.extend_from_slice(b"ETag: ");
     write_etag(head, header.etag, encoding);
-    if encoding == Encoding::Gzip && !unchanged {
-        head.extend_from_slice(b"\r\nContent-Encoding: gzip");
+    if let Some(coding) = coding(encoding).filter(|_| !unchanged) {
+        head.extend_from_slice(b"\r\nContent-Encoding: ");
+        head.extend_from_slice(coding);
     }
     head.extend_from_slice(b"\r\nCache-Status: catwalk; ");
     head.extend_from_slice(cache_status.as_bytes());

@@ -119,7 +119,8 @@ fn compress(
 ) -> Result<Vec<u8>, FetchError> {
     let mut bytes = if is_first { GZIP_HEAD.to_vec() } else { Vec::new() };
     crc.update(json);
-    let deflated = shaper.deflate_piece(json).map_err(|e| FetchError::Failed(format!("compressing: {e}")))?;
+    let deflated =
+        shaper.encoder().deflate_piece(json).map_err(|e| FetchError::Failed(format!("compressing: {e}")))?;
     bytes.extend_from_slice(&deflated);
     if is_last {
         bytes.extend_from_slice(&DEFLATE_END);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use may_minihttp::{Limits, Proxies};
+use toml_span::value::{Table, Value, ValueInner};
 
 use crate::limits::{
     CACHE_SIZE_MIN_BYTES, DESCRIPTORS_RESERVED, HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX, WRITE_LANES,
@@ -140,11 +141,14 @@ impl Sources {
     }
 
     fn read_file(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
-        let table = toml::de::DeTable::parse(text).map_err(|e| {
-            let line = e.span().map_or(1, |span| line_of(text, span.start));
-            ConfigError::Syntax(format!("{name}:{line}: {}", e.message()))
+        let document = toml_span::parse(text).map_err(|e| {
+            let line = line_of(text, e.span.start);
+            ConfigError::Syntax(format!("{name}:{line}: {}", e.kind))
         })?;
-        self.read_table(name, text, "", table.get_ref())
+        match document.as_table() {
+            Some(table) => self.read_table(name, text, "", table),
+            None => Ok(()),
+        }
     }
 
     fn read_table(
@@ -152,12 +156,12 @@ impl Sources {
         name: &str,
         text: &str,
         prefix: &str,
-        table: &toml::de::DeTable<'_>,
+        table: &Table<'_>,
     ) -> Result<(), ConfigError> {
         for (key, value) in table {
-            let place = format!("{name}:{}", line_of(text, key.span().start));
-            let full = format!("{prefix}{}", key.get_ref());
-            if let toml::de::DeValue::Table(inner) = value.get_ref() {
+            let place = format!("{name}:{}", line_of(text, key.span.start));
+            let full = format!("{prefix}{}", key.name);
+            if let Some(inner) = value.as_table() {
                 if SETTINGS.iter().any(|s| s.key.starts_with(&format!("{full}."))) {
                     self.read_table(name, text, &format!("{full}."), inner)?;
                     continue;
@@ -166,7 +170,7 @@ impl Sources {
             let Some(known) = find(&full) else {
                 return Err(ConfigError::UnknownKey { place, hint: hint(&full), key: full });
             };
-            let value = scalar(value.get_ref()).ok_or_else(|| {
+            let value = scalar(value).ok_or_else(|| {
                 ConfigError::Syntax(format!("{place}: {full} takes one value, not a table"))
             })?;
             self.0.insert(known, (value, Origin::File(place)));
@@ -234,15 +238,14 @@ fn hint(unknown: &str) -> String {
     )
 }
 
-fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
-    use toml::de::DeValue;
-    match value {
-        DeValue::String(s) => Some(s.to_string()),
-        DeValue::Integer(i) => Some(i.to_string()),
-        DeValue::Float(f) => Some(f.to_string()),
-        DeValue::Boolean(b) => Some(b.to_string()),
-        DeValue::Array(items) => {
-            let texts: Option<Vec<String>> = items.iter().map(|i| scalar(i.get_ref())).collect();
+fn scalar(value: &Value<'_>) -> Option<String> {
+    match value.as_ref() {
+        ValueInner::String(s) => Some(s.to_string()),
+        ValueInner::Integer(i) => Some(i.to_string()),
+        ValueInner::Float(f) => Some(f.to_string()),
+        ValueInner::Boolean(b) => Some(b.to_string()),
+        ValueInner::Array(items) => {
+            let texts: Option<Vec<String>> = items.iter().map(scalar).collect();
             texts.map(|t| t.join(","))
         }
         _ => None,

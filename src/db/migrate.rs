@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0010_shoppers",
     "0011_shoe_images",
     "0012_idempotency",
+    "0013_product_search",
 ];
 
 /// Key of the advisory lock that keeps two migrations apart.

@@ -10,7 +10,11 @@ use may_postgres::{Client, Error, Row};
 
 use crate::catalogue::{Feature, Photo, Product, Sku, Style};
 use crate::db::decimal::Decimal;
-use crate::db::statements::{PRODUCTS_BEFORE, PRODUCTS_FETCH, PRODUCTS_LIST, RELATED_FETCH, STYLES_FETCH};
+use crate::db::slice::Slice;
+use crate::db::statements::{
+    PRODUCTS_BEFORE, PRODUCTS_CATEGORY, PRODUCTS_FETCH, PRODUCTS_LIST, PRODUCTS_SEARCH, PRODUCTS_SOME,
+    RELATED_FETCH, STYLES_FETCH,
+};
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 pub(super) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -22,6 +26,20 @@ pub type ProductWithFeatures = (Product, Vec<Feature>);
 pub struct Read<T> {
     pub found: T,
     pub position: u64,
+}
+
+/// Which products a list is of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub category: Option<String>,
+    /// As people type them: quotes hold a phrase together, a minus excludes (`websearch_to_tsquery`).
+    pub words: Option<String>,
+}
+
+impl Filter {
+    pub fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
 }
 
 /// The products among `ids` that exist, with their features ordered by id.
@@ -63,7 +81,28 @@ pub fn list_before(client: &Client, id: i64, count: i64) -> Result<Read<Vec<Prod
     read_list(&client.query(&client.prepare_cached(PRODUCTS_BEFORE)?, &[&id, &count])?)
 }
 
-/// Rows of `PRODUCTS_LIST` and `PRODUCTS_BEFORE`; one without a product says only how things stand.
+/// Products of a category, or with words in them, or both, by id; one more than the slice wants. The slice's owner counts for nothing.
+pub fn search(client: &Client, wanted: &Filter, slice: &Slice) -> Result<Read<Vec<Product>>, Error> {
+    let (beside, backwards, count) = (slice.beside_id(), slice.is_backwards(), slice.count.saturating_add(1));
+    let rows = match (&wanted.words, &wanted.category) {
+        (Some(words), category) => client.query(
+            &client.prepare_cached(PRODUCTS_SEARCH)?,
+            &[words, &beside, &backwards, &count, &slice.skip, category],
+        )?,
+        (None, category) => client.query(
+            &client.prepare_cached(PRODUCTS_CATEGORY)?,
+            &[category, &beside, &backwards, &count, &slice.skip],
+        )?,
+    };
+    read_list(&rows)
+}
+
+/// The products among `ids` that exist.
+pub fn some(client: &Client, ids: &[i64]) -> Result<Vec<Product>, Error> {
+    Ok(read_list(&client.query(&client.prepare_cached(PRODUCTS_SOME)?, &[&ids])?)?.found)
+}
+
+/// Rows of `PRODUCTS_LIST` and its like; one without a product says only how things stand.
 pub(super) fn read_list(rows: &[Row]) -> Result<Read<Vec<Product>>, Error> {
     let position: i64 = rows.first().map_or(Ok(0), |row| row.try_get(1))?;
     let found = rows.iter().filter(|row| row.bytes(2).is_some()).map(|row| read_product(row, 2));

@@ -45,6 +45,14 @@ impl Slice {
         Slice { owner, count, skip: 0, from: None }
     }
 
+    /// The id beside which it begins, in a list that is ordered by ids alone.
+    pub fn beside_id(&self) -> i64 {
+        match self.place() {
+            Some(Place::Id(id)) => id,
+            _ => i64::MIN,
+        }
+    }
+
     pub fn is_backwards(&self) -> bool {
         self.from.as_ref().is_some_and(|from| from.backwards)
     }

@@ -1,13 +1,13 @@
 //! From typed fields to the body that goes out: JSON exactly as the old service's clients parse it, and its gzip.
 //! Runs in: worker, on a lane's stack.
 
+pub mod encode;
 mod opinions;
 
 use std::borrow::Cow;
 
-use flate2::{Compress, Compression, FlushCompress};
+use encode::Encoder;
 use jiff::Timestamp;
-use libdeflater::{CompressionLvl, Compressor};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -16,10 +16,7 @@ use crate::cache::record::{etag_of, Bodies};
 use crate::cache::Key;
 use crate::catalogue::{Feature, Page, Photo, Product, Sku, Style, View};
 use crate::config::Config;
-use crate::limits::{GZIP_SIZE_MAX_BYTES, GZIP_SIZE_MIN_BYTES};
-
-/// Level 1 of libdeflate: three quarters of what the highest level saves, at a tenth of its time.
-const GZIP_LEVEL: i32 = 1;
+use crate::limits::RECORD_SIZE_MAX_BYTES;
 
 /// How answers say things: JSON exactly as the old service's clients parse it.
 #[derive(Debug, Clone)]
@@ -32,9 +29,7 @@ pub struct Dialect {
 /// Makes bodies; one a lane.
 pub struct Shaper {
     dialect: Dialect,
-    compressor: Compressor,
-    /// For bodies that are compressed piece by piece; made when first needed.
-    deflater: Option<Compress>,
+    encoder: Encoder,
 }
 
 /// A status and what is archived with it.
@@ -46,17 +41,13 @@ pub struct Shaped {
 
 impl Clone for Shaper {
     fn clone(&self) -> Shaper {
-        Shaper { dialect: self.dialect.clone(), compressor: compressor(), deflater: None }
+        Shaper { dialect: self.dialect.clone(), encoder: Encoder::new() }
     }
-}
-
-fn compressor() -> Compressor {
-    Compressor::new(CompressionLvl::new(GZIP_LEVEL).expect("a level of libdeflate"))
 }
 
 impl Shaper {
     pub fn new(config: &Config) -> Shaper {
-        Shaper { dialect: Dialect::new(config), compressor: compressor(), deflater: None }
+        Shaper { dialect: Dialect::new(config), encoder: Encoder::new() }
     }
 
     pub fn dialect(&self) -> &Dialect {
@@ -66,7 +57,10 @@ impl Shaper {
     /// The answer to `key`.
     pub fn shape(&mut self, key: Key, view: View) -> Shaped {
         match Query::of_key(key) {
-            Some(query) => self.shape_query(&query, view),
+            Some(query) => {
+                let (head, json) = self.dialect.answer(&query, &view);
+                self.finish(view, head, json)
+            }
             None => {
                 let json = self.dialect.json(key, &view);
                 self.finish(view, Vec::new(), json)
@@ -74,52 +68,34 @@ impl Shaper {
         }
     }
 
-    /// The answer to `query`.
+    /// The answer to `query`, for one who asks for what few others do.
     pub fn shape_query(&mut self, query: &Query<'_>, view: View) -> Shaped {
-        let json = self.dialect.query_json(query, &view);
-        let head = query.links(&view).into_bytes();
-        self.finish(view, head, json)
+        let (head, json) = self.dialect.answer(query, &view);
+        let gzip = self.encoder.gzip(&json);
+        Shaped { status: 200, view: View::Missing, bodies: Bodies { head, json, gzip, ..Bodies::default() } }
+    }
+
+    /// Products that few others ask for together.
+    pub fn shape_list(&mut self, products: Vec<Product>) -> Shaped {
+        let query = Query::default();
+        self.shape_query(&query, View::List(Page { rows: products, more: false }))
     }
 
     /// Views too large to be kept lose their typed fields: nobody will look at them.
     fn finish(&mut self, view: View, head: Vec<u8>, json: Vec<u8>) -> Shaped {
-        let gzip = self.gzip(&json);
         let status = if view == View::Missing { 404 } else { 200 };
-        let kept = json.len() < crate::limits::RECORD_SIZE_MAX_BYTES;
-        let view = if kept { view } else { View::Related(Vec::new()) };
-        Shaped { status, view, bodies: Bodies { head, json, gzip, ..Bodies::default() } }
+        let gzip = self.encoder.gzip(&json);
+        let is_kept = json.len() < RECORD_SIZE_MAX_BYTES;
+        let (br, zstd) = match is_kept {
+            true => (self.encoder.br(&json), self.encoder.zstd(&json)),
+            false => Default::default(),
+        };
+        let view = if is_kept { view } else { View::Related(Vec::new()) };
+        Shaped { status, view, bodies: Bodies { head, json, gzip, br, zstd } }
     }
 
-    /// `bytes` as whole blocks of raw DEFLATE that refer to nothing before them and don't end the stream, so that
-    /// pieces compressed by different lanes follow one another (RFC 1951, 3.2.3 and 3.2.4).
-    pub fn deflate_piece(&mut self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-        let deflater = self.deflater.get_or_insert_with(|| Compress::new(Compression::fast(), false));
-        deflater.reset();
-        let mut out = Vec::with_capacity(bytes.len() / 2 + 64);
-        loop {
-            let at = deflater.total_in() as usize;
-            deflater.compress_vec(&bytes[at..], &mut out, FlushCompress::Sync)?;
-            // Room left over says that the flush is complete.
-            if deflater.total_in() as usize == bytes.len() && out.len() < out.capacity() {
-                return Ok(out);
-            }
-            out.reserve(bytes.len() / 4 + 64);
-        }
-    }
-
-    /// The gzip of a body, or nothing where it doesn't pay.
-    fn gzip(&mut self, json: &[u8]) -> Vec<u8> {
-        if !(GZIP_SIZE_MIN_BYTES..=GZIP_SIZE_MAX_BYTES).contains(&json.len()) {
-            return Vec::new();
-        }
-        let mut out = vec![0; self.compressor.gzip_compress_bound(json.len())];
-        match self.compressor.gzip_compress(json, &mut out) {
-            Ok(len) if len < json.len() => {
-                out.truncate(len);
-                out
-            }
-            _ => Vec::new(),
-        }
+    pub fn encoder(&mut self) -> &mut Encoder {
+        &mut self.encoder
     }
 }
 
@@ -160,6 +136,11 @@ impl Dialect {
             _ => return Vec::new(),
         };
         json.expect("text and numbers serialise")
+    }
+
+    /// Link and JSON of a query's answer.
+    fn answer(&self, query: &Query<'_>, view: &View) -> (Vec<u8>, Vec<u8>) {
+        (query.links(view).into_bytes(), self.query_json(query, view))
     }
 
     fn query_json(&self, query: &Query<'_>, view: &View) -> Vec<u8> {
@@ -368,14 +349,5 @@ mod tests {
         let shaper = shaper();
         assert_eq!(shaper.dialect.absolute("/pictures/1-1.svg"), "http://127.0.0.1:8080/pictures/1-1.svg");
         assert_eq!(shaper.dialect.absolute("uhttps://x/y"), "uhttps://x/y");
-    }
-
-    #[test]
-    fn large_bodies_have_a_gzip_that_unpacks_to_them() {
-        let shaped = shaper().shape(Key::new(Kind::Related, 1), View::Related((0..1000).collect()));
-        let mut out = vec![0; shaped.bodies.json.len()];
-        let len = libdeflater::Decompressor::new().gzip_decompress(&shaped.bodies.gzip, &mut out).unwrap();
-        assert_eq!(&out[..len], &shaped.bodies.json[..]);
-        assert!(shaper().shape(Key::new(Kind::Related, 1), View::Related(vec![1])).bodies.gzip.is_empty());
     }
 }

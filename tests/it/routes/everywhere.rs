@@ -76,17 +76,42 @@ fn validators_answer_304_in_either_encoding() {
 }
 
 #[test]
-fn gzip_unpacks_to_the_plain_body() {
+fn every_encoding_unpacks_to_the_plain_body_and_has_a_tag_of_its_own() {
     let mut connection = Server::shared().connect();
-    let plain = connection.get("/products?count=100");
-    for _ in 0..2 {
-        let zipped = connection.request("GET", "/products?count=100", &[("Accept-Encoding", "br, gzip")]);
-        assert_eq!(zipped.header("content-encoding"), Some("gzip"));
-        let mut out = Vec::new();
-        flate2::read::GzDecoder::new(&zipped.body[..]).read_to_end(&mut out).unwrap();
-        assert!(out == plain.body && zipped.body.len() * 2 < plain.body.len());
+    for path in ["/products?count=100", "/qa/questions?product_id=3&count=100"] {
+        let plain = connection.get(path);
+        let mut tags = vec![plain.header("etag").unwrap().to_string()];
+        assert_eq!(plain.header("content-encoding"), None);
+        for (accepted, coding) in [
+            ("gzip", "gzip"),
+            ("gzip, deflate, br, zstd", "br"),
+            ("br;q=0.1, zstd;q=0.5, gzip;q=0.2", "zstd"),
+        ] {
+            for _ in 0..2 {
+                let reply = connection.request("GET", path, &[("Accept-Encoding", accepted)]);
+                assert_eq!(reply.header("content-encoding"), Some(coding), "{path}");
+                let mut out = Vec::new();
+                match coding {
+                    "gzip" => {
+                        drop(flate2::read::GzDecoder::new(&reply.body[..]).read_to_end(&mut out).unwrap())
+                    }
+                    "br" => drop(brotli::BrotliDecompress(&mut &reply.body[..], &mut out).unwrap()),
+                    _ => out = zstd::decode_all(&reply.body[..]).unwrap(),
+                }
+                assert!(out == plain.body && reply.body.len() < plain.body.len(), "{path} {coding}");
+                let tag = reply.header("etag").unwrap().to_string();
+                let again = connection.request(
+                    "GET",
+                    path,
+                    &[("Accept-Encoding", accepted), ("If-None-Match", &tag)],
+                );
+                assert_eq!((again.status, again.header("etag")), (304, Some(tag.as_str())));
+                tags.push(tag);
+            }
+        }
+        tags.dedup();
+        assert_eq!(tags.len(), 4, "{tags:?}");
     }
-    assert_eq!(plain.header("content-encoding"), None);
 }
 
 #[test]

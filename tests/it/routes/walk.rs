@@ -12,8 +12,10 @@ struct List {
     add: &'static str,
 }
 
-const LISTS: [List; 6] = [
+const LISTS: [List; 8] = [
     List { path: "/products", rows: "", id: "/id", add: "insert into products (name, slogan, description, category, default_price) values ('n', 's', 'd', 'c', 1)" },
+    List { path: "/products?category=Hats+%26+more", rows: "", id: "/id", add: ADD_HAT },
+    List { path: "/products?q=felt", rows: "", id: "/id", add: ADD_HAT },
     List { path: "/reviews?product_id=1&sort=newest", rows: "/results", id: "/review_id", add: ADD_REVIEW },
     List { path: "/reviews?product_id=1&sort=helpful", rows: "/results", id: "/review_id", add: ADD_REVIEW },
     List { path: "/reviews?product_id=1", rows: "/results", id: "/review_id", add: ADD_REVIEW },
@@ -30,6 +32,8 @@ const LISTS: [List; 6] = [
         add: "insert into answers (question_id, body, answerer_name, answerer_email, helpful) values (9001, 'b', 'n', 'e', random() * 9)",
     },
 ];
+const ADD_HAT: &str =
+    "insert into products (name, slogan, description, category, default_price) values ('Felt', 's', 'd', 'Hats & more', 1)";
 const ADD_REVIEW: &str = "insert into reviews (product_id, rating, date, summary, body, recommend, reviewer_name, reviewer_email, helpfulness)
     values (1, 3, '2021-06-01'::timestamptz + (random() * 400 - 300) * interval '1 day', 's', 'b', true, 'n', 'e', random() * 9)";
 
@@ -77,8 +81,8 @@ fn server() -> Server {
         "delete from reviews where product_id = 1; delete from questions where product_id = 1;
          insert into questions (id, product_id, body, asker_name, asker_email, helpful)
              select 9000 + g, 1, 'q', 'n', 'e', g % 5 from generate_series(1, 60) g;
-         do $$ begin for n in 1..70 loop {ADD_REVIEW}; {}; end loop; end $$",
-        LISTS[5].add
+         do $$ begin for n in 1..70 loop {ADD_REVIEW}; {}; {ADD_HAT}; end loop; end $$",
+        LISTS[7].add
     );
     server.database().batch_execute(&fill).unwrap();
     server

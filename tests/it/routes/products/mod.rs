@@ -1,4 +1,5 @@
 //! /products and below.
 
 mod list;
+mod search;
 mod show;
