@@ -75,6 +75,8 @@ pub const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
 pub const WRITE_LANES: usize = 2;
 /// Writes of one statement at most.
 pub const BATCH_WRITES_MAX: usize = 256;
+/// Bodies of one statement's writes, before the one that goes beyond.
+pub const BATCH_WRITES_SIZE_MAX_BYTES: usize = 256 * 1024;
 /// Times that a vote whose row is held by somebody else is tried again at once; then a few times a second.
 pub const BUSY_RETRIES_MAX: u32 = 16;
 /// Longest wait for a lock of a write that is no vote: others wait behind it.
@@ -88,6 +90,8 @@ pub const CART_COUNT_MAX: i64 = 1_000_000;
 pub const CART_SKUS_MAX: i64 = 1_000;
 pub const CART_SHARED_SKUS_MAX: i64 = 50;
 
+/// Rows of a table that are removed at once for their age.
+pub const TRIM_ROWS_MAX: i64 = 1_000;
 /// Shoes whose images one request asks for.
 pub const RECOMMENDED_MAX: usize = 100;
 /// Features, styles, photos, skus and related products that a new product brings along.

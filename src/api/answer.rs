@@ -119,15 +119,19 @@ pub fn made(
     make: impl FnOnce(&Fetcher, &mut Shaper) -> Result<Shaped, FetchError> + Send + 'static,
 ) {
     let made = site.fetcher.run(move |fetcher, shaper| {
-        let shaped = make(fetcher, shaper)?;
+        let mut shaped = make(fetcher, shaper)?;
+        // A client's own cursor may make it longer than a record's may be.
+        let head = std::mem::take(&mut shaped.bodies.head);
         // No key is asked for by it, and none is filled with it.
         let key = Key::new(Kind::List, i64::MIN);
         let token = fetcher.cache().token(key);
         Record::make(key, token, Reading::default(), shaped.status, shaped.view, &shaped.bodies)
+            .map(|record| (record, head))
             .map_err(|e| FetchError::Failed(e.to_string()))
     });
     match made.unwrap_or_else(|| Err(FetchError::too_busy())) {
-        Ok(record) => {
+        Ok((record, head)) => {
+            rsp.head_mut().extend_from_slice(&head);
             write_record(site, req, rsp, &Source::Private(&record), "fwd=bypass");
         }
         Err(error) => {

@@ -79,11 +79,18 @@ struct ReviewBody {
 }
 
 #[derive(Deserialize)]
-struct TextBody {
+struct QuestionBody {
+    product_id: Number,
     body: String,
     name: String,
     email: String,
-    product_id: Option<Number>,
+}
+
+#[derive(Deserialize)]
+struct AnswerBody {
+    body: String,
+    name: String,
+    email: String,
     #[serde(default)]
     photos: Photos,
 }
@@ -91,8 +98,9 @@ struct TextBody {
 #[derive(Deserialize)]
 struct CartBody {
     sku_id: Number,
+    /// Only where it is a number.
     #[serde(default)]
-    count: Option<Number>,
+    count: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -151,21 +159,25 @@ pub fn review(sent: &Sent) -> Result<NewReview, Invalid> {
         _ => Err(Invalid("characteristics must be ratings from 1 to 5 by characteristic id".into())),
     });
     let product_id = sent.id.or(product_id.map(|id| id.0)).ok_or("product_id is missing")?;
-    let (characteristics, photos) = (rated.collect::<Result<_, _>>()?, check_photos(photos)?);
+    let rated: BTreeMap<i64, i64> = rated.collect::<Result<_, Invalid>>()?;
+    if rated.len() < characteristics.len() {
+        return Err("a characteristic is rated twice".into());
+    }
+    let (characteristics, photos) = (rated.into_iter().collect(), check_photos(photos)?);
     Ok(NewReview { product_id, rating, summary, body, recommend, name, email, photos, characteristics })
 }
 
 /// `POST /qa/questions`
 pub fn question(sent: &Sent) -> Result<NewText, Invalid> {
-    let TextBody { body, name, email, product_id, .. } = read(sent)?;
+    let QuestionBody { body, name, email, product_id } = read(sent)?;
     check_filled(&[("body", &body), ("name", &name), ("email", &email)])?;
-    let owner = product_id.ok_or("product_id is missing")?.0;
+    let owner = product_id.0;
     Ok(NewText { owner, body, name, email, photos: Vec::new() })
 }
 
 /// `POST /qa/questions/:id/answers`
 pub fn answer(sent: &Sent) -> Result<NewText, Invalid> {
-    let TextBody { body, name, email, photos, .. } = read(sent)?;
+    let AnswerBody { body, name, email, photos } = read(sent)?;
     check_filled(&[("body", &body), ("name", &name), ("email", &email)])?;
     let owner = sent.id.ok_or("the question is missing")?;
     Ok(NewText { owner, body, name, email, photos: check_photos(photos)? })
@@ -174,7 +186,7 @@ pub fn answer(sent: &Sent) -> Result<NewText, Invalid> {
 /// `POST /cart`
 pub fn cart_item(sent: &Sent) -> Result<CartItem, Invalid> {
     let CartBody { sku_id, count } = read(sent)?;
-    let count = count.map_or(1, |count| count.0);
+    let count = Number::deserialize(count).map_or(1, |count| count.0);
     if !(1..=CART_COUNT_MAX).contains(&count) {
         return Err(format!("count must be from 1 to {CART_COUNT_MAX}").into());
     }
@@ -296,6 +308,7 @@ mod tests {
             ("characteristics", Some(serde_json::json!([]))),
             ("characteristics", Some(serde_json::json!({"3": 6}))),
             ("characteristics", Some(serde_json::json!({"three": 3}))),
+            ("characteristics", Some(serde_json::json!({"3": 3, "03": 3}))),
         ] {
             assert!(with(field, value.clone()).is_err(), "{field}: {value:?}");
         }
@@ -314,8 +327,9 @@ mod tests {
         let item = |body: &str| cart_item(&sent(body)).map(|item| (item.sku_id, item.count));
         assert_eq!(item(r#"{"sku_id": 7, "product": {}}"#), Ok((7, 1)));
         assert_eq!(item(r#"{"sku_id": "7", "count": "4"}"#), Ok((7, 4)));
+        assert_eq!(item(r#"{"sku_id": 7, "count": "many"}"#), Ok((7, 1)));
         for body in
-            [r#"{"sku_id": 7, "count": 0}"#, r#"{"sku_id": null}"#, "{}", r#"{"sku_id": 7, "count": 1e9}"#]
+            [r#"{"sku_id": 7, "count": 0}"#, r#"{"sku_id": null}"#, "{}", r#"{"sku_id": 7, "count": -4}"#]
         {
             assert!(item(body).is_err(), "{body}");
         }

@@ -16,17 +16,21 @@ use crate::db::writes;
 use crate::limits::{CART_SHARED_SKUS_MAX, CART_SKUS_MAX};
 
 const COOKIE: &str = "catwalk_session";
+/// 128 bits in hexadecimal digits.
+const COOKIE_LEN: usize = 32;
 /// A month.
 const COOKIE_MAX_AGE_S: u32 = 30 * 86_400;
 
 /// The hash of what names a request's session, if anything does.
-fn session(req: &Request<'_, '_>) -> Option<Vec<u8>> {
+pub fn session(req: &Request<'_, '_>) -> Option<Vec<u8>> {
     if let Some(value) = req.header("authorization").filter(|value| !value.is_empty()) {
         return Some(post::hash(&[b"authorization", value]).to_vec());
     }
     let cookies = req.headers().iter().filter(|h| h.name.eq_ignore_ascii_case("cookie"));
     let mut pairs = cookies.flat_map(|h| h.value.split(|&b| b == b';')).map(<[u8]>::trim_ascii);
-    let value = pairs.find_map(|pair| pair.strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"="))?;
+    let is_ours = |value: &&[u8]| value.len() == COOKIE_LEN && value.iter().all(u8::is_ascii_hexdigit);
+    let value =
+        pairs.find_map(|pair| pair.strip_prefix(COOKIE.as_bytes())?.strip_prefix(b"=").filter(is_ours))?;
     Some(post::hash(&[b"cookie", value]).to_vec())
 }
 

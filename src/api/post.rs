@@ -7,10 +7,11 @@ use may_minihttp::{Request, Response};
 use may_postgres::Client;
 use sha2::{Digest, Sha256};
 
+use crate::api::cart::session;
 use crate::api::problem::Problem;
 use crate::api::reply::write_cors;
 use crate::api::writer::{self, Idempotency, Refusal, Sent, Stop, Write, Written};
-use crate::api::Site;
+use crate::api::{route, Site};
 use crate::catalogue::Change;
 
 /// Longest Idempotency-Key.
@@ -32,10 +33,7 @@ pub fn shopper(
     refuse: impl Fn(&Refusal) -> Option<Problem>,
 ) {
     let Some(body) = read_body(req) else { return };
-    // A session that is only now handed out can't be told from others by its name: nor can whoever asks again for it.
-    let address = req.client().to_string();
-    let session = if sent.head.is_empty() { &sent.session } else { address.as_bytes() };
-    let idempotency = match idempotency(req, session, &body) {
+    let idempotency = match idempotency(req, &body) {
         Ok(idempotency) => idempotency,
         Err(problem) => return problem.write(site, req, rsp),
     };
@@ -56,7 +54,7 @@ pub fn alone(
     work: impl Fn(&Client) -> Result<(Written, Vec<Change>), Stop> + Send + 'static,
     refuse: impl Fn(&Refusal) -> Option<Problem>,
 ) {
-    match idempotency(req, b"", body) {
+    match idempotency(req, body) {
         Ok(idempotency) => {
             let outcome = site.writer.run(idempotency, work);
             write(site, req, rsp, outcome, refuse);
@@ -114,16 +112,17 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// The request's Idempotency-Key (draft-ietf-httpapi-idempotency-key-header), of a POST: what it is for is part of it, and who asks.
-fn idempotency(req: &Request<'_, '_>, session: &[u8], body: &[u8]) -> Result<Option<Idempotency>, Problem> {
+/// The request's Idempotency-Key (draft-ietf-httpapi-idempotency-key-header), of a POST: what it is for is part of it, and who asks,
+/// by session, or by address where there is none.
+fn idempotency(req: &Request<'_, '_>, body: &[u8]) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = req.header("idempotency-key").filter(|_| req.method() == "POST") else { return Ok(None) };
     if key.is_empty() || key.len() > KEY_LEN_MAX {
         let why = format!("Idempotency-Key must have 1 to {KEY_LEN_MAX} characters");
         return Err(Problem::bad_request("bad-idempotency-key", why));
     }
     let path = req.path();
-    let authorization = req.header("authorization").unwrap_or(b"");
-    let key = hash(&[path.as_bytes(), session, authorization, key]);
+    let who = session(req).unwrap_or_else(|| req.client().to_string().into_bytes());
+    let key = hash(&[route::plain(&path).as_bytes(), &who, key]);
     Ok(Some(Idempotency { key, body: hash(&[body]) }))
 }
 

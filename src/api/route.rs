@@ -54,7 +54,7 @@ const SEGMENTS_MAX: usize = 5;
 
 /// Finds the route of a path, with or without its base (`/api`, `/api/fec2/{campus}`) and trailing slash.
 pub fn find(path: &str) -> Route<'_> {
-    let path = strip_base(path.strip_suffix('/').unwrap_or(path));
+    let path = plain(path);
     let Some(path) = path.strip_prefix('/') else { return Route::Nowhere };
     let mut segments = [""; SEGMENTS_MAX];
     let mut count = 0;
@@ -97,6 +97,11 @@ pub fn find(path: &str) -> Route<'_> {
         ["metrics"] => Route::Metrics,
         _ => Route::Nowhere,
     }
+}
+
+/// A path without its base and trailing slash.
+pub fn plain(path: &str) -> &str {
+    strip_base(path.strip_suffix('/').unwrap_or(path))
 }
 
 fn strip_base(path: &str) -> &str {

@@ -26,7 +26,10 @@ use crate::catalogue::Change;
 use crate::db::changes;
 use crate::db::writes::{self, Claim, KeptAnswer, Noun, Outcome, Vote};
 use crate::db::Pool;
-use crate::limits::{BATCH_WRITES_MAX, BUSY_RETRIES_MAX, LANE_STACK_SIZE_BYTES, WRITE_LOCK_WAIT_MAX};
+use crate::limits::{
+    BATCH_WRITES_MAX, BATCH_WRITES_SIZE_MAX_BYTES, BUSY_RETRIES_MAX, LANE_STACK_SIZE_BYTES,
+    WRITE_LOCK_WAIT_MAX,
+};
 use crate::os::clock;
 
 /// What is written: writes of one kind go together.
@@ -147,6 +150,13 @@ impl Pending {
         Arc::new(Pending { task, born_ns: clock::boottime_ns(), landing, waiter })
     }
 
+    fn size_bytes(&self) -> usize {
+        match &self.task {
+            Task::Batch(_, sent) => sent.body.len(),
+            Task::Alone(..) => 0,
+        }
+    }
+
     fn kind(&self) -> Option<Write> {
         match &self.task {
             Task::Batch(kind, _) => Some(*kind),
@@ -202,10 +212,15 @@ impl State {
         let first = self.queue.remove(at)?;
         let Some(kind) = first.pending.kind() else { return Some(vec![first]) };
         self.under_way.insert(kind);
+        let mut size_bytes = first.pending.size_bytes();
         let mut batch = vec![first];
         let mut at = 0;
-        while at < self.queue.len() && batch.len() < BATCH_WRITES_MAX {
+        while at < self.queue.len()
+            && batch.len() < BATCH_WRITES_MAX
+            && size_bytes < BATCH_WRITES_SIZE_MAX_BYTES
+        {
             if self.queue[at].pending.kind() == Some(kind) {
+                size_bytes += self.queue[at].pending.size_bytes();
                 batch.extend(self.queue.remove(at));
             } else {
                 at += 1;
@@ -306,7 +321,7 @@ impl Writer {
             let kind = taken[0].pending.kind();
             match self.make_ready(place, &mut backend) {
                 Ok(client) => self.serve(&client, taken),
-                Err(e) => taken.iter().for_each(|q| q.pending.land(Err(refusal(&e)))),
+                Err(e) => taken.iter().for_each(|q| q.pending.land(Err(refusal_before_commit(&e)))),
             }
             if let Some(kind) = kind {
                 self.finish(kind);
@@ -372,14 +387,30 @@ impl Writer {
             Ok(outcomes) => self.land(kind, waiting, outcomes),
             // One of them did it; alone, each gets what is its own.
             Err(Error::Sql(_)) if waiting.len() > 1 && !client.is_closed() => {
-                for (n, queued) in waiting.into_iter().enumerate() {
-                    match with_statement_anew(|| batch.only(n).apply(client)) {
-                        Ok(outcomes) => self.land(kind, vec![queued], outcomes),
-                        Err(e) => self.fail(&batch.only(n), vec![queued], &e),
-                    }
-                }
+                self.serve_one_by_one(client, kind, &batch, waiting);
             }
             Err(e) => self.fail(&batch, waiting, &e),
+        }
+    }
+
+    fn serve_one_by_one(&self, client: &Client, kind: Write, batch: &Batch, waiting: Vec<Queued>) {
+        let mut lost = None;
+        for (n, queued) in waiting.into_iter().enumerate() {
+            if lost.is_some() || is_late(queued.pending.born_ns, clock::boottime_ns()) {
+                let why = lost.clone().unwrap_or_else(FetchError::too_busy);
+                queued.pending.land(Err(Refusal::Database(why)));
+                continue;
+            }
+            let alone = batch.only(n);
+            match with_statement_anew(|| alone.apply(client)) {
+                Ok(outcomes) => self.land(kind, vec![queued], outcomes),
+                Err(e) => {
+                    if !matches!(e, Error::Sql(_)) || client.is_closed() {
+                        lost = Some(FetchError::from(&e));
+                    }
+                    self.fail(&alone, vec![queued], &e);
+                }
+            }
         }
     }
 
@@ -451,8 +482,8 @@ impl Writer {
             }
         };
         let begun = match begin() {
-            // Nothing was done: its statements are prepared anew.
-            Err(Stop::Sql(e)) if e.is_about_statement() => begin(),
+            // Nothing was done: its statements are prepared anew; or it made way for another transaction, once.
+            Err(Stop::Sql(e)) if e.is_about_statement() || made_way(&e) => begin(),
             begun => begun,
         };
         let (transaction, (written, changes)) = begun.map_err(|stop| match stop {
@@ -503,8 +534,16 @@ fn with_statement_anew<T>(run: impl Fn() -> Result<T, Error>) -> Result<T, Error
     }
 }
 
+/// It was rolled back for the sake of another transaction: deadlock, serialisation.
+fn made_way(error: &Error) -> bool {
+    matches!(error.code(), Some("40P01" | "40001"))
+}
+
 fn refusal(error: &Error) -> Refusal {
     match error.code() {
+        Some("40P01" | "40001" | "57014" | "25006") => {
+            Refusal::Database(FetchError::Unavailable("the database could not do it now; try again".into()))
+        }
         // Its product, or question, went away under it.
         Some("23503") => Refusal::Missing,
         Some("55P03") => Refusal::Database(FetchError::Unavailable(
@@ -525,7 +564,7 @@ fn refusal_before_commit(error: &Error) -> Refusal {
 pub fn write_alone(client: &Client, kind: Write, sent: &Sent) -> Result<(Written, Vec<Change>), Stop> {
     let mut batch = Batch::of(kind);
     batch.push(sent)?;
-    match with_statement_anew(|| batch.apply(client))?.first() {
+    match batch.apply(client)?.first() {
         Some(outcome @ Outcome::Done { .. }) => Ok((answer(kind, sent), touched(kind, *outcome))),
         Some(Outcome::Busy) => Err(Refusal::Database(FetchError::too_busy()).into()),
         Some(Outcome::Missing) | None => Err(Refusal::Missing.into()),

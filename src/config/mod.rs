@@ -328,7 +328,7 @@ impl Config {
             origins: s.parse("http.origins", |v| Ok(parse_list(v)))?,
             token: text("http.token")?,
             admin_token: s.parse("http.admin_token_file", read_admin_token)?,
-            write_rate: s.parse("http.write_rate", |v| parse_number(v, 0, 1_000_000).map(|n| n as u64))?,
+            write_rate: s.parse("http.write_rate", |v| parse_number(v, 0, 1_000).map(|n| n as u64))?,
             write_burst: s.parse("http.write_burst", |v| parse_number(v, 1, 1_000_000).map(|n| n as u64))?,
             cart_is_shared: s.parse("cart.anonymous", parse_anonymous)?,
             is_development: false,

@@ -139,6 +139,8 @@ fn split_unit(text: &str) -> (&str, &str) {
 
 /// A token: the file's text, without white space around it. Only its owner may read it. Where no file is named, the systemd credential.
 pub(super) fn read_admin_token(path: &str) -> Result<String, String> {
+    // Systemd lets the service alone read its credentials; where it does so by an access control list, the mode shows a group.
+    let others = if path.is_empty() { 0o007 } else { 0o077 };
     let credential = || {
         let directory = std::env::var_os("CREDENTIALS_DIRECTORY")?;
         Some(Path::new(&directory).join("admin-token")).filter(|path| path.exists())
@@ -150,7 +152,7 @@ pub(super) fn read_admin_token(path: &str) -> Result<String, String> {
     let Some(path) = path else { return Ok(String::new()) };
     let readable_by = || std::fs::metadata(&path).map(|metadata| metadata.permissions().mode());
     let mode = readable_by().map_err(|e| format!("{}: {e}", path.display()))?;
-    if mode & 0o077 != 0 {
+    if mode & others != 0 {
         return Err(format!("{0} can be read by others than its owner; chmod 600 {0}", path.display()));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;

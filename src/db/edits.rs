@@ -8,8 +8,9 @@ use crate::db::decimal::Decimal;
 use crate::db::products::read_product;
 use crate::db::statements::{
     ANSWERS_HIDE, FEATURES_ADD, FEATURES_REMOVE, PHOTOS_ADD, PHOTOS_REMOVE, PRODUCTS_ADD, PRODUCTS_INSPECT,
-    PRODUCTS_REMOVE, PRODUCTS_UPDATE, QUESTIONS_HIDE, RELATED_ADD, RELATED_REMOVE, REVIEWS_HIDE, SKUS_ADD,
-    SKUS_SHOW, SKUS_UPDATE, STYLES_ADD, STYLES_UPDATE,
+    PRODUCTS_LOCK, PRODUCTS_REMOVE, PRODUCTS_UPDATE, QUESTIONS_HIDE, QUESTIONS_OF, RELATED_ADD,
+    RELATED_REMOVE, REVIEWS_HIDE, SKUS_ADD, SKUS_LOCK, SKUS_SHOW, SKUS_UPDATE, STYLES_ADD, STYLES_LOCK,
+    STYLES_UPDATE,
 };
 use crate::db::writes::Noun;
 
@@ -97,8 +98,15 @@ pub fn add_product(client: &Client, new: &NewProduct) -> Result<Product, Error> 
     read_product(&client.query_one(&client.prepare_cached(PRODUCTS_ADD)?, &params)?, 0)
 }
 
+/// What the answers to a product's questions are made of.
+pub fn answers_of(client: &Client, product: i64) -> Result<Vec<Change>, Error> {
+    let rows = client.query(&client.prepare_cached(QUESTIONS_OF)?, &[&product])?;
+    rows.iter().map(|row| Ok(Change { what: What::Answers, id: row.try_get(0)? })).collect()
+}
+
 /// Removes a product with everything that belongs to it; what that changes, empty when there is none.
 pub fn remove_product(client: &Client, id: i64) -> Result<Vec<Change>, Error> {
+    let answers = answers_of(client, id)?;
     let rows = client.query(&client.prepare_cached(PRODUCTS_REMOVE)?, &[&id])?;
     let mut changes = Vec::new();
     for row in &rows {
@@ -110,7 +118,9 @@ pub fn remove_product(client: &Client, id: i64) -> Result<Vec<Change>, Error> {
         changes.extend(what.iter().map(|what| Change { what: *what, id }));
     }
     // Those beside a product that does not exist are none.
-    Ok(if changes.iter().any(|change| change.what == What::Existence) { changes } else { Vec::new() })
+    let is_gone = changes.iter().any(|change| change.what == What::Existence);
+    changes.extend(answers);
+    Ok(if is_gone { changes } else { Vec::new() })
 }
 
 /// Adds a feature; its id.
@@ -123,8 +133,9 @@ pub fn remove_feature(client: &Client, id: i64) -> Result<Option<i64>, Error> {
     one(client, FEATURES_REMOVE, &[&id])?.map(|row| row.try_get(0)).transpose()
 }
 
-/// Relates a product to another, unless it is already.
+/// Relates a product to another, unless it is already. The product's row is locked: who does the same waits, and finds it done.
 pub fn add_related(client: &Client, product: i64, other: i64) -> Result<(), Error> {
+    one(client, PRODUCTS_LOCK, &[&product])?;
     client.execute(&client.prepare_cached(RELATED_ADD)?, &[&product, &other]).map(|_| ())
 }
 
@@ -141,6 +152,11 @@ pub fn add_style(client: &Client, product: i64, new: &NewStyle) -> Result<i64, E
 
 /// Changes a style, and its siblings where it becomes the default one; None when there is none.
 pub fn update_style(client: &Client, id: i64, to: &StyleChange) -> Result<Option<StyleRow>, Error> {
+    if to.default_style == Some(true) {
+        // One after the other: each sees the default one that the other made. In a statement before, whose snapshot this one does
+        // not share.
+        one(client, STYLES_LOCK, &[&id])?;
+    }
     let (has_sale, sale) = (to.sale_price.is_some(), to.sale_price.clone().flatten());
     let params: [&(dyn ToSql + Sync); 6] =
         [&id, &to.name, &to.original_price, &has_sale, &sale, &to.default_style];
@@ -177,15 +193,23 @@ pub fn add_sku(client: &Client, style: i64, size: Option<&str>, quantity: Option
     number(client, SKUS_ADD, &[&style, &size, &quantity])
 }
 
+/// A sku; None when there is none.
+pub fn find_sku(client: &Client, id: i64) -> Result<Option<SkuRow>, Error> {
+    one(client, SKUS_SHOW, &[&id])?.map(|row| read_sku(&row)).transpose()
+}
+
 /// A sku, locked until the transaction ends; None when there is none.
 pub fn lock_sku(client: &Client, id: i64) -> Result<Option<SkuRow>, Error> {
-    let Some(row) = one(client, SKUS_SHOW, &[&id])? else { return Ok(None) };
-    Ok(Some(SkuRow {
+    one(client, SKUS_LOCK, &[&id])?.map(|row| read_sku(&row)).transpose()
+}
+
+fn read_sku(row: &Row) -> Result<SkuRow, Error> {
+    Ok(SkuRow {
         id: row.try_get(0)?,
         size: row.try_get(1)?,
         quantity: row.try_get(2)?,
         product_id: row.try_get(3)?,
-    }))
+    })
 }
 
 pub fn set_quantity(client: &Client, sku: i64, quantity: Option<i64>) -> Result<(), Error> {

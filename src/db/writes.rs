@@ -6,8 +6,9 @@ use may_postgres::{Client, Error, Row, ToSql};
 use crate::db::statements::{
     ANSWERS_ADD, ANSWERS_MARK_HELPFUL, ANSWERS_REPORT, CART_ADD, CART_SHOW, IDEMPOTENCY_FIND,
     IDEMPOTENCY_KEEP, INTERACTIONS_ADD, QUESTIONS_ADD, QUESTIONS_MARK_HELPFUL, QUESTIONS_REPORT, REVIEWS_ADD,
-    REVIEWS_MARK_HELPFUL, REVIEWS_REPORT,
+    REVIEWS_MARK_HELPFUL, REVIEWS_REPORT, SHOPPERS_TRIM,
 };
+use crate::limits::{CART_SHARED_SKUS_MAX, TRIM_ROWS_MAX};
 
 /// What is voted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,13 @@ pub enum Outcome {
 pub fn cart(client: &Client, session: &[u8], count: i64) -> Result<Vec<(i64, i64)>, Error> {
     let rows = client.query(&client.prepare_cached(CART_SHOW)?, &[&session, &count])?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Removes some of what is too old, unless somebody else is at it: idempotency keys after a day, carts after a month, interactions after
+/// three, and what the shared cart list no longer shows. How many rows.
+pub fn trim(client: &Client) -> Result<i64, Error> {
+    let statement = client.prepare_cached(SHOPPERS_TRIM)?;
+    client.query_one(&statement, &[&TRIM_ROWS_MAX, &CART_SHARED_SKUS_MAX])?.try_get(0)
 }
 
 /// The first answer to a request with an Idempotency-Key.

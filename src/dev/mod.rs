@@ -74,17 +74,20 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
 fn make_token(path: &Path) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match made {
-        Ok(mut file) => {
-            let mut secret = [0; 16];
-            getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("asking for random bytes: {e}"))?;
-            let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-            writeln!(file, "{text}").with_context(|| format!("writing {}", path.display()))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(e).with_context(|| format!("making {}", path.display())),
+    if path.exists() {
+        return Ok(());
     }
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("asking for random bytes: {e}"))?;
+    let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let unfinished = path.with_extension("new");
+    let write = || {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        writeln!(file, "{text}")?;
+        std::fs::rename(&unfinished, path)
+    };
+    write().with_context(|| format!("making {}", path.display()))
 }
 
 /// One `dev` a directory. The lock goes with the process, whatever ends it.

@@ -16,7 +16,7 @@ use crate::api::{Factory, Site};
 use crate::cache::arena::DatabaseIdentity;
 use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
-use crate::db::{self, changes, migrate, Pool};
+use crate::db::{self, changes, migrate, writes, Pool};
 use crate::heritage::Heritage;
 use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE};
 use crate::metrics::Counter;
@@ -52,6 +52,17 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
         Err(e) => {
             log::error!("worker {}: {e:#}", seat.listener);
             1
+        }
+    }
+}
+
+/// Removes what shoppers left behind and nobody will ask for again, a little at a time.
+fn trim(site: &Site) {
+    loop {
+        match site.pool.client().and_then(|client| writes::trim(&client)) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(e) => return log::debug!("trimming old carts, interactions and keys: {e}"),
         }
     }
 }
@@ -222,6 +233,9 @@ fn check_database(site: &Site) {
             Ok(())
         });
         let failed = outcome.is_err();
+        if !failed {
+            trim(site);
+        }
         *site.database_state.lock() = outcome.map_err(|e| format!("{e:#}"));
         std::thread::sleep(if failed { CHECK_PERIOD_FAILED } else { CHECK_PERIOD });
     }

@@ -6,6 +6,7 @@ mod c_cache;
 mod d_bouncer;
 mod d_coherence;
 mod d_database;
+mod d_plans;
 mod d_wire;
 mod e_etl;
 mod f_front;

@@ -60,8 +60,12 @@ impl Client {
 
     /// Runs a prepared statement and returns how many rows it touched.
     pub fn execute(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
-        let mut responses = self.shared.send(wire::execute(statement, params)?, false)?;
-        read_count(&mut responses)
+        let run = || read_count(&mut self.shared.send(wire::execute(statement, params)?, false)?);
+        let count = run();
+        if count.as_ref().is_err_and(Error::is_about_statement) {
+            self.shared.statements.forget(statement);
+        }
+        count
     }
 
     /// Runs several statements given as text, without parameters, through the simple protocol; a

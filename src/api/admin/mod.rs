@@ -16,7 +16,6 @@ use crate::api::writer::{Refusal, Stop, Written};
 use crate::api::{hex, Site};
 use crate::cache::record::etag_of;
 use crate::cache::watermark::Reason;
-use crate::cache::{Key, Kind};
 use crate::catalogue::{Change, What};
 use crate::db::edits::{self, ProductChange, SkuRow, StyleChange, StyleRow};
 use crate::db::writes::Noun;
@@ -116,7 +115,7 @@ pub fn answer(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, ro
             removed(edits::remove_photo(client, id)?, What::Styles)
         }),
         (To::Sku(id), "GET" | "HEAD") => edit(site, req, rsp, ("sku", id), |client, id, _| {
-            let sku = edits::lock_sku(client, id)?.ok_or(Refusal::Missing)?;
+            let sku = edits::find_sku(client, id)?.ok_or(Refusal::Missing)?;
             Ok((sku_answer(&sku), Vec::new()))
         }),
         (To::Sku(id), _) => {
@@ -292,6 +291,13 @@ fn set_quantity(client: &Client, id: i64, body: &[u8], if_match: Option<&[u8]>) 
     Ok((sku_answer(&sku), vec![Change { what: What::Styles, id: sku.product_id }]))
 }
 
+fn purge_product(client: &Client, id: i64) -> Done {
+    let whats = [What::Existence, What::Reviews, What::Questions];
+    let of_product = whats.map(|what| Change { what, id });
+    let changes = of_product.into_iter().chain(edits::answers_of(client, id)?).collect();
+    Ok((Written::new(204, ""), changes))
+}
+
 /// `POST /admin/purge`: the database was right all along, and is asked again.
 fn purge(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) {
     let Some(body) = read_body(req) else { return };
@@ -302,9 +308,7 @@ fn purge(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) {
     match wanted {
         PurgeBody { everything: true, product_id: None } => site.cache.forget_all(Reason::Asked),
         PurgeBody { everything: false, product_id: Some(id) } => {
-            let whats = [What::Existence, What::Styles, What::Related, What::Reviews, What::Questions];
-            let kinds = whats.iter().flat_map(|what| Kind::made_from(*what));
-            kinds.for_each(|kind| site.cache.forget(Key::new(*kind, id)));
+            return post::alone(site, req, rsp, &body, move |client| purge_product(client, id), |_| None);
         }
         _ => {
             let why = "expected {\"product_id\": N} or {\"everything\": true}";

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::routes::{send, send_with};
 use crate::support::server::{directory, BIN};
-use crate::support::{Connection, Server};
+use crate::support::{eventually, Connection, Server};
 
 const QUESTION: &str = r#"{"body": "Once?", "name": "bo", "email": "b@example.com", "product_id": 7}"#;
 const TOKEN: &str = "0123456789abcdef0123";
@@ -155,4 +155,27 @@ fn administration_and_images_need_a_token_that_only_its_owner_can_read() {
         assert_eq!(send(&mut server.connect(), "POST", "/cart", r#"{"sku_id": 3}"#).status, 201);
         assert_eq!(server.get("/cart").text(), "[]");
     }
+}
+
+#[test]
+fn what_is_too_old_is_trimmed() {
+    let server = Server::start(&["--products", "20"]);
+    let db = server.database();
+    db.batch_execute(
+        "insert into idempotency_keys select sha256(g::text::bytea), '', 201, '', '', now() - g * interval '1 minute' from generate_series(1, 4320) g;
+         insert into interactions (element, widget, time, at) select 'a', 'b', 'c', now() - g * interval '1 day' from generate_series(1, 100) g;
+         insert into cart_items select sha256(g::text::bytea), 1, 1, now() - g * interval '1 day' from generate_series(1, 100) g;
+         insert into cart_items select '', g, 1, now() - g * interval '1 second' from generate_series(1, 100) g",
+    )
+    .unwrap();
+    let left = || -> Vec<i64> {
+        let sql = "select (select count(*) from idempotency_keys), (select count(*) from interactions),
+            (select count(*) from cart_items where session <> ''), (select count(*) from cart_items where session = '')";
+        let rows = db.query_text(sql, &[]).unwrap();
+        (0..4).map(|n| rows[0].get(n)).collect()
+    };
+    eventually("what is too old is gone", || {
+        left().iter().zip([1440, 90, 30, 50]).all(|(left, kept)| *left <= kept)
+    });
+    assert!(left().iter().zip([1430, 89, 29, 50]).all(|(left, kept)| *left >= kept), "{:?}", left());
 }

@@ -77,6 +77,21 @@ fn every_page_of_every_order_is_what_the_tables_say() {
     }
 }
 
+/// A client's own cursor is echoed in both links.
+#[test]
+fn the_longest_links_there_can_be() {
+    let server = server();
+    let db = server.database();
+    db.batch_execute("update reviews set helpfulness = 9000000000000000000 - id where product_id = 1")
+        .unwrap();
+    let last = "9223371331199999999.9223372036854775807.-210866803200000000.-9223372036854775808";
+    let cursor = format!("a.0.9223372036854775807.{last}");
+    let path = format!("/reviews?product_id=1&count=1&cursor={cursor}");
+    let reply = server.get(&path);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(reply.header("link").unwrap().len() > 255);
+}
+
 #[test]
 fn parameters_as_old_clients_send_them() {
     let server = Server::shared();

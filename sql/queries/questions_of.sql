@@ -1,0 +1,2 @@
+/* questions_of */
+select id from questions where product_id = $1
