@@ -40,7 +40,7 @@ coherence: prepare
 	COHERENCE_READS=1000000 cargo test --locked --release --test it d_coherence -- --nocapture --test-threads 1
 
 bench: prepare
-	cargo bench --locked --bench pages --bench visible --bench writers
+	cargo bench --locked --bench pages --bench visible --bench writers --bench votes
 
 .PHONY: prepare
 prepare:
