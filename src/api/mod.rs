@@ -24,6 +24,7 @@ pub mod reviews;
 pub mod route;
 pub mod shape;
 pub mod stream;
+pub mod web;
 pub mod writer;
 
 use std::io;

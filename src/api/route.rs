@@ -5,7 +5,8 @@ use may_minihttp::{Request, Response};
 
 use crate::api::admin::AdminRoute;
 use crate::api::problem::Problem;
-use crate::api::{admin, cart, health, images, pictures, products, questions, reply, reviews, Site};
+use crate::api::web::Page;
+use crate::api::{admin, cart, health, images, pictures, products, questions, reply, reviews, web, Site};
 use crate::cache::Kind;
 use crate::db::writes::{Noun, Vote};
 
@@ -29,14 +30,72 @@ pub enum Route<'p> {
     RecommendedImage,
     Admin(AdminRoute<'p>),
     Picture(&'p str),
+    Web(Page),
     Healthz,
     Readyz,
     Metrics,
     Nowhere,
 }
 
+/// Every path, and where `:id` stands for what differs; those that only older clients know, in `ALIASES`.
+pub const PATHS: &[&str] = &[
+    "/products",
+    "/products/:id",
+    "/products/:id/styles",
+    "/products/:id/related",
+    "/reviews",
+    "/reviews/meta",
+    "/reviews/:id/helpful",
+    "/reviews/:id/report",
+    "/qa/questions",
+    "/qa/questions/:id/answers",
+    "/qa/questions/:id/helpful",
+    "/qa/questions/:id/report",
+    "/qa/answers/:id/helpful",
+    "/qa/answers/:id/report",
+    "/cart",
+    "/interactions",
+    "/api/images",
+    "/api/recommendedImage",
+    "/admin/products",
+    "/admin/products/:id",
+    "/admin/products/:id/features",
+    "/admin/features/:id",
+    "/admin/products/:id/related/:other",
+    "/admin/styles/:id",
+    "/admin/styles/:id/photos",
+    "/admin/photos/:id",
+    "/admin/skus/:id",
+    "/admin/reviews/:id/hide",
+    "/admin/reviews/:id/show",
+    "/admin/questions/:id/hide",
+    "/admin/questions/:id/show",
+    "/admin/answers/:id/hide",
+    "/admin/answers/:id/show",
+    "/admin/purge",
+    "/pictures/:name",
+    "/openapi.json",
+    "/docs",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+];
+
+/// Paths of the older dialect, each with the one that it is another name of.
+pub const ALIASES: &[(&str, &str)] = &[
+    ("/products/list", "/products"),
+    ("/reviews/:id/list", "/reviews"),
+    ("/reviews/:id/meta", "/reviews/meta"),
+    ("/reviews/:id", "/reviews"),
+    ("/reviews/helpful/:id", "/reviews/:id/helpful"),
+    ("/qa/:id", "/qa/questions"),
+    ("/qa/:id/answers", "/qa/questions/:id/answers"),
+    ("/qa/question/:id/helpful", "/qa/questions/:id/helpful"),
+    ("/qa/answer/:id/helpful", "/qa/answers/:id/helpful"),
+];
+
 /// Methods of a route.
-fn methods(route: Route<'_>) -> &'static str {
+pub fn methods(route: Route<'_>) -> &'static str {
     match route {
         Route::Admin(route) => admin::methods(route),
         Route::Reviews(None) | Route::Questions(None) | Route::Answers(_) | Route::Cart => {
@@ -92,6 +151,8 @@ pub fn find(path: &str) -> Route<'_> {
         ["recommendedImage"] => Route::RecommendedImage,
         ["admin", ..] => admin::find(&segments[1..count]).map_or(Route::Nowhere, Route::Admin),
         ["pictures", name] => Route::Picture(name),
+        ["openapi.json"] => Route::Web(Page::Description),
+        ["docs"] => Route::Web(Page::Docs),
         ["healthz"] => Route::Healthz,
         ["readyz"] => Route::Readyz,
         ["metrics"] => Route::Metrics,
@@ -185,6 +246,7 @@ fn show(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route: R
         Route::RecommendedImage => images::recommend(site, req, rsp),
         Route::Admin(route) => admin::answer(site, req, rsp, route),
         Route::Picture(name) => pictures::show(site, req, rsp, name),
+        Route::Web(page) => web::show(site, req, rsp, page),
         Route::Healthz => health::alive(rsp),
         Route::Readyz => health::ready(site, rsp),
         Route::Metrics => health::metrics(site, rsp),
@@ -211,7 +273,10 @@ fn change(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route:
 
 /// Routes that no token guards: an `<img>` can't send one, nor can a load balancer's check.
 fn is_open(route: Route<'_>) -> bool {
-    matches!(route, Route::Picture(_) | Route::Healthz | Route::Readyz | Route::Metrics | Route::Nowhere)
+    matches!(
+        route,
+        Route::Picture(_) | Route::Web(_) | Route::Healthz | Route::Readyz | Route::Metrics | Route::Nowhere
+    )
 }
 
 #[cfg(test)]
@@ -228,6 +293,19 @@ mod tests {
                 assert_eq!(find(&path("/products/1/styles")), Route::Styles("1"));
                 assert_eq!(find(&path("/products/1/related")), Route::Related("1"));
             }
+        }
+    }
+
+    #[test]
+    fn every_path_of_the_table_leads_somewhere_else() {
+        let routes: Vec<Route<'_>> = PATHS.iter().map(|path| find(path)).collect();
+        for (n, route) in routes.iter().enumerate() {
+            assert_ne!(*route, Route::Nowhere, "{}", PATHS[n]);
+            assert!(!routes[..n].contains(route), "{}", PATHS[n]);
+        }
+        for (alias, path) in ALIASES {
+            assert_ne!(find(alias), Route::Nowhere, "{alias}");
+            assert!(PATHS.contains(path), "{path}");
         }
     }
 

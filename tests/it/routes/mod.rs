@@ -5,6 +5,7 @@ mod cart;
 mod everywhere;
 mod images;
 mod interactions;
+mod openapi;
 mod products;
 mod qa;
 pub mod reviews;
