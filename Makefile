@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run test lint build soak coherence bench clean
+.PHONY: help run test lint build api-fuzz soak coherence bench clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -11,9 +11,10 @@ help:
 	@echo 'make test    every test, on clusters of its own'
 	@echo 'make lint    formatting, clippy with warnings denied, dependency rules'
 	@echo 'make build   the release binary, target/release/catwalk'
+	@echo 'make api-fuzz  an hour of what the API description allows, and of what it does not'
 	@echo 'make soak    the tests that kill, for 30 seconds each'
 	@echo 'make coherence  a million reads under every fault of the database and the change feed, and each of its rules'
-	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers'
+	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers; writes a second'
 	@echo 'make clean   what was built, and the private cluster'
 
 run: build
@@ -31,6 +32,10 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; \
 	else echo 'cargo-deny is not installed: dependency rules not checked'; fi
+
+api-fuzz: prepare
+	@.ci/instruments
+	API_FUZZ_SECONDS=3600 cargo test --locked --release --test it h_described -- --nocapture
 
 soak: prepare
 	SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed

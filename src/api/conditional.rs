@@ -56,9 +56,17 @@ pub struct Accepted([u16; 4]);
 impl Accepted {
     /// Reads Accept-Encoding (RFC 9110, 12.5.3). Without it, and in it without being named, only the identity will do.
     pub fn read(value: Option<&[u8]>) -> Accepted {
+        let Some(value) = value else { return Accepted([0, 0, 0, 1]) };
+        // What nearly everybody sends.
+        match value {
+            b"gzip, deflate, br, zstd" => return Accepted([1000, 1000, 1000, 1]),
+            b"gzip, deflate, br" => return Accepted([1000, 0, 1000, 1]),
+            b"gzip, deflate" | b"gzip" => return Accepted([0, 0, 1000, 1]),
+            _ => {}
+        }
         let mut weights: [Option<u16>; 4] = [None; 4];
         let mut any = None;
-        for item in value.unwrap_or(b"").split(|&b| b == b',') {
+        for item in value.split(|&b| b == b',') {
             let mut parts = item.split(|&b| b == b';').map(<[u8]>::trim_ascii);
             let name = parts.next().unwrap_or(b"");
             let weight = parts.find_map(read_weight).unwrap_or(1000);
@@ -149,6 +157,8 @@ mod tests {
             ("", Identity, Identity),
             ("identity", Identity, Identity),
             ("gzip", Gzip, Gzip),
+            ("gzip, deflate", Gzip, Gzip),
+            ("gzip, deflate, br", Br, Gzip),
             ("x-gzip", Gzip, Gzip),
             ("gzip, deflate, br, zstd", Br, Gzip),
             ("gzip, deflate, zstd", Zstd, Gzip),

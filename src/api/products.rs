@@ -18,8 +18,10 @@ use crate::metrics::Counter;
 
 /// `GET /products?page&count&cursor&category&q`, `GET /products?ids`
 pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
-    if let [Some(ids)] = params::parameters(req.query(), ["ids"]) {
-        return list_some(site, req, rsp, &ids);
+    if req.query().as_bytes().windows(4).any(|word| word == b"ids=") {
+        if let [Some(ids)] = params::parameters(req.query(), ["ids"]) {
+            return list_some(site, req, rsp, &ids);
+        }
     }
     match Query::read(Noun::Products, req.query()) {
         Ok(query) if query.is_streamed() => {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::api::params::{number, parameters, whole_number, BadParameter};
+use crate::api::params::{number, whole_number, BadParameter};
 use crate::cache::{Key, Kind};
 use crate::catalogue::{Edge, Page, Review, View};
 use crate::db::products::Filter;
@@ -55,8 +55,21 @@ impl<'q> Query<'q> {
     /// The parameter that can't be read.
     pub fn read(noun: Noun, query: &str) -> Result<Query<'q>, BadParameter> {
         let mut read = Query { noun, ..Query::default() };
-        let [page, count, sort, cursor, category, words] =
-            parameters(query, ["page", "count", "sort", "cursor", "category", "q"]);
+        let (mut page, mut count, mut sort, mut cursor) = (None, None, None, None);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
+            match &*name {
+                "page" => page = page.or(Some(value)),
+                "count" => count = count.or(Some(value)),
+                "sort" => sort = sort.or(Some(value)),
+                "cursor" => cursor = cursor.or(Some(value)),
+                "category" if read.filter.category.is_none() => read.filter.category = Some(text(value)?),
+                "q" if read.filter.words.is_none() => read.filter.words = Some(text(value)?),
+                _ => {}
+            }
+        }
+        if noun != Noun::Products {
+            read.filter = Filter::default();
+        }
         if let Some(text) = page {
             read.page = number(&text).filter(|n| *n >= 1).ok_or(BadParameter::Page)?;
         }
@@ -68,9 +81,6 @@ impl<'q> Query<'q> {
         }
         if let Some(text) = cursor {
             read.cursor = Some(read_cursor(read.noun, &text).ok_or(BadParameter::Cursor)?);
-        }
-        if noun == Noun::Products {
-            read.filter = Filter { category: text(category)?, words: text(words)? };
         }
         Ok(read)
     }
@@ -216,10 +226,10 @@ impl<'q> Query<'q> {
 }
 
 /// A text that the database can look for.
-fn text(sent: Option<Cow<'_, str>>) -> Result<Option<String>, BadParameter> {
-    match sent {
-        Some(text) if text.contains('\0') || text.len() > SEARCH_SIZE_MAX_BYTES => Err(BadParameter::Text),
-        text => Ok(text.map(Cow::into_owned)),
+fn text(sent: Cow<'_, str>) -> Result<String, BadParameter> {
+    match sent.contains('\0') || sent.len() > SEARCH_SIZE_MAX_BYTES {
+        true => Err(BadParameter::Text),
+        false => Ok(sent.into_owned()),
     }
 }
 

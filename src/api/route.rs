@@ -108,56 +108,89 @@ pub fn methods(route: Route<'_>) -> &'static str {
     }
 }
 
-/// Segments of the longest path.
-const SEGMENTS_MAX: usize = 5;
-
 /// Finds the route of a path, with or without its base (`/api`, `/api/fec2/{campus}`) and trailing slash.
 pub fn find(path: &str) -> Route<'_> {
-    let path = plain(path);
-    let Some(path) = path.strip_prefix('/') else { return Route::Nowhere };
-    let mut segments = [""; SEGMENTS_MAX];
-    let mut count = 0;
-    for segment in path.split('/') {
-        if count == SEGMENTS_MAX {
-            return Route::Nowhere;
-        }
-        segments[count] = segment;
-        count += 1;
-    }
-    match segments[..count] {
-        ["products"] | ["products", "list"] => Route::Products,
-        ["products", id] => Route::Product(id),
-        ["products", id, "styles"] => Route::Styles(id),
-        ["products", id, "related"] => Route::Related(id),
-        ["reviews"] => Route::Reviews(None),
-        ["reviews", product, "list"] => Route::Reviews(Some(product)),
-        ["reviews", "meta"] => Route::Meta(None),
-        ["reviews", product, "meta"] => Route::Meta(Some(product)),
-        ["reviews", "helpful", id] | ["reviews", id, "helpful"] => {
-            Route::Vote(Noun::Review, Vote::Helpful, id)
-        }
-        ["reviews", id, "report"] => Route::Vote(Noun::Review, Vote::Report, id),
-        ["reviews", product] => Route::ReviewsOf(product),
-        ["qa", "questions" | "question", id, "helpful"] => Route::Vote(Noun::Question, Vote::Helpful, id),
-        ["qa", "questions" | "question", id, "report"] => Route::Vote(Noun::Question, Vote::Report, id),
-        ["qa", "answers" | "answer", id, "helpful"] => Route::Vote(Noun::Answer, Vote::Helpful, id),
-        ["qa", "answers" | "answer", id, "report"] => Route::Vote(Noun::Answer, Vote::Report, id),
-        ["qa", "questions"] => Route::Questions(None),
-        ["qa", product] => Route::Questions(Some(product)),
-        ["qa", "questions", id, "answers"] | ["qa", id, "answers"] => Route::Answers(id),
-        ["cart"] => Route::Cart,
-        ["interactions"] => Route::Interactions,
-        ["images"] => Route::Images,
-        ["recommendedImage"] => Route::RecommendedImage,
-        ["admin", ..] => admin::find(&segments[1..count]).map_or(Route::Nowhere, Route::Admin),
-        ["pictures", name] => Route::Picture(name),
-        ["openapi.json"] => Route::Web(Page::Description),
-        ["docs"] => Route::Web(Page::Docs),
-        ["healthz"] => Route::Healthz,
-        ["readyz"] => Route::Readyz,
-        ["metrics"] => Route::Metrics,
+    let Some(path) = plain(path).strip_prefix('/') else { return Route::Nowhere };
+    let (first, rest) = cut(path);
+    match first {
+        "products" => find_product(rest),
+        "reviews" => find_review(rest),
+        "qa" => find_question(rest),
+        "admin" => find_admin(rest.unwrap_or("")),
+        "pictures" => rest.filter(|name| !name.contains('/')).map_or(Route::Nowhere, Route::Picture),
+        _ if rest.is_some() => Route::Nowhere,
+        "cart" => Route::Cart,
+        "interactions" => Route::Interactions,
+        "images" => Route::Images,
+        "recommendedImage" => Route::RecommendedImage,
+        "openapi.json" => Route::Web(Page::Description),
+        "docs" => Route::Web(Page::Docs),
+        "healthz" => Route::Healthz,
+        "readyz" => Route::Readyz,
+        "metrics" => Route::Metrics,
         _ => Route::Nowhere,
     }
+}
+
+/// The first segment, and what follows its slash.
+#[inline]
+fn cut(path: &str) -> (&str, Option<&str>) {
+    // Paths are short: nothing cleverer than a look at each byte pays.
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
+        None => (path, None),
+    }
+}
+
+fn find_product(rest: Option<&str>) -> Route<'_> {
+    let Some(rest) = rest else { return Route::Products };
+    match cut(rest) {
+        ("list", None) => Route::Products,
+        (id, None) => Route::Product(id),
+        (id, Some("styles")) => Route::Styles(id),
+        (id, Some("related")) => Route::Related(id),
+        _ => Route::Nowhere,
+    }
+}
+
+fn find_review(rest: Option<&str>) -> Route<'_> {
+    let Some(rest) = rest else { return Route::Reviews(None) };
+    match cut(rest) {
+        ("meta", None) => Route::Meta(None),
+        (product, None) => Route::ReviewsOf(product),
+        (product, Some("list")) => Route::Reviews(Some(product)),
+        (product, Some("meta")) => Route::Meta(Some(product)),
+        (id, Some("helpful")) => Route::Vote(Noun::Review, Vote::Helpful, id),
+        (id, Some("report")) => Route::Vote(Noun::Review, Vote::Report, id),
+        ("helpful", Some(id)) if !id.contains('/') => Route::Vote(Noun::Review, Vote::Helpful, id),
+        _ => Route::Nowhere,
+    }
+}
+
+fn find_question(rest: Option<&str>) -> Route<'_> {
+    let Some((first, rest)) = rest.map(cut) else { return Route::Nowhere };
+    match (first, rest) {
+        ("questions", None) => Route::Questions(None),
+        (product, None) => Route::Questions(Some(product)),
+        ("questions" | "question", Some(rest)) => match cut(rest) {
+            (id, Some("answers")) => Route::Answers(id),
+            (id, Some("helpful")) => Route::Vote(Noun::Question, Vote::Helpful, id),
+            (id, Some("report")) => Route::Vote(Noun::Question, Vote::Report, id),
+            _ => Route::Nowhere,
+        },
+        ("answers" | "answer", Some(rest)) => match cut(rest) {
+            (id, Some("helpful")) => Route::Vote(Noun::Answer, Vote::Helpful, id),
+            (id, Some("report")) => Route::Vote(Noun::Answer, Vote::Report, id),
+            _ => Route::Nowhere,
+        },
+        (id, Some("answers")) => Route::Answers(id),
+        _ => Route::Nowhere,
+    }
+}
+
+fn find_admin(rest: &str) -> Route<'_> {
+    let segments: Vec<&str> = rest.split('/').collect();
+    admin::find(&segments).map_or(Route::Nowhere, Route::Admin)
 }
 
 /// A path without its base and trailing slash.
@@ -192,7 +225,11 @@ fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, rout
     if route == Route::Nowhere {
         return Problem::no_route().write(site, req, rsp);
     }
-    if !allow.split(", ").any(|allowed| allowed == method) {
+    let is_allowed = match is_read {
+        true => allow.starts_with("GET"),
+        false => allow.split(", ").any(|allowed| allowed == method),
+    };
+    if !is_allowed {
         rsp.header(&format!("Allow: {allow}"));
         return Problem::method_not_allowed(allow).write(site, req, rsp);
     }

@@ -227,7 +227,12 @@ impl RecordHeader {
 
     /// Whether there is such a variant.
     pub fn has(&self, encoding: Encoding) -> bool {
-        self.place(encoding).1 > 0
+        match encoding {
+            Encoding::Identity => self.json_len > 0,
+            Encoding::Gzip => self.coded_len[0] > 0,
+            Encoding::Br => self.coded_len[1] > 0,
+            Encoding::Zstd => self.coded_len[2] > 0,
+        }
     }
 
     fn place(&self, encoding: Encoding) -> (usize, usize) {

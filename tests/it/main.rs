@@ -10,6 +10,7 @@ mod d_plans;
 mod d_wire;
 mod e_etl;
 mod f_front;
+mod h_described;
 mod h_hostile;
 mod i_instructions;
 mod m_master;
