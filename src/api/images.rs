@@ -1,6 +1,8 @@
 //! The image service: images of shoes, by ids of its own.
 //! Runs in: worker.
 
+use std::borrow::Cow;
+
 use may_minihttp::{Request, Response};
 use serde::Serialize;
 
@@ -18,7 +20,12 @@ use crate::limits::RECOMMENDED_MAX;
 #[derive(Serialize)]
 struct ImagesJson<'a> {
     source: &'a str,
-    data: Vec<Option<String>>,
+    data: Vec<Option<Cow<'a, str>>>,
+}
+
+/// Paths of this server become addresses.
+fn absolute<'a>(site: &Site, image: &'a Option<String>) -> Option<Cow<'a, str>> {
+    image.as_deref().map(|url| site.dialect.absolute(url))
 }
 
 /// `GET /api/images?shoe_id`
@@ -33,7 +40,10 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
         pool.read(|client| images::show(client, shoe_id)).map_err(|e| FetchError::from(&e))
     });
     match found.unwrap_or_else(|| Err(FetchError::too_busy())) {
-        Ok(Some(data)) => write_json(site, req, rsp, &ImagesJson { source: "database", data }),
+        Ok(Some(data)) => {
+            let data = data.iter().map(|image| absolute(site, image)).collect();
+            write_json(site, req, rsp, &ImagesJson { source: "database", data });
+        }
         Ok(None) => Problem::no_shoe().write(site, req, rsp),
         Err(error) => Problem::from(&error).write(site, req, rsp),
     }
@@ -56,7 +66,10 @@ pub fn recommend(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
         pool.read(|client| images::recommend(client, &shoes)).map_err(|e| FetchError::from(&e))
     });
     match found.unwrap_or_else(|| Err(FetchError::too_busy())) {
-        Ok(images) if images.len() == wanted => write_json(site, req, rsp, &images),
+        Ok(images) if images.len() == wanted => {
+            let images: Vec<_> = images.iter().map(|image| absolute(site, image)).collect();
+            write_json(site, req, rsp, &images);
+        }
         Ok(_) => write_text(site, req, rsp, "At least one of the shoes does not exist!"),
         Err(error) => Problem::from(&error).write(site, req, rsp),
     }

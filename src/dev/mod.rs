@@ -164,9 +164,12 @@ fn make_database(url: &str) -> Result<()> {
 
 fn announce(url: &str, dir: &Path) -> String {
     format!(
-        "\ncatwalk serves {url}\n\n  try   curl {url}/products\n        curl {url}/products/1\n        \
-         curl {url}/products/1/styles\n        curl {url}/products/1/related\n        {url}/readyz  {url}/metrics\n  \
-         psql  psql \"$(cat '{}')\"\n\nCtrl-C stops everything.",
+        "\ncatwalk serves {url}\n\n  see   {url}/docs  every call, to be tried\n  try   curl {url}/products/1\n        \
+         curl '{url}/reviews?product_id=1'\n        curl '{url}/qa/questions?product_id=1'\n        \
+         curl -X PUT {url}/reviews/1/helpful\n        curl '{url}/api/images?shoe_id=1'\n        \
+         curl -H \"Authorization: Bearer $(cat '{}')\" {url}/admin/products/1\n        \
+         {url}/readyz  {url}/metrics\n  psql  psql \"$(cat '{}')\"\n\nCtrl-C stops everything.",
+        dir.join("admin-token").display(),
         dir.join("database.url").display()
     )
 }

@@ -1,4 +1,5 @@
-//! Made-up reviews, questions and answers: as many a product as in the real archives, from the same dice as the products.
+//! Made-up reviews, questions and answers: as many a product as in the real archives, from the same dice as the products; and
+//! images for the image service.
 //! Runs in: offline.
 
 use indicatif::ProgressBar;
@@ -50,7 +51,17 @@ pub(super) const PARTS: &[Part] = &[
         write_answers,
     ),
     ("answers_photos", &["id", "answer_id", "url"], write_answer_photos),
+    (
+        SHOE_IMAGES,
+        &["id", "shoe_id", "img1", "img2", "img3", "img4", "img5", "img6", "img7"],
+        write_shoe_images,
+    ),
 ];
+
+/// The image service's table, which no archive has.
+pub(super) const SHOE_IMAGES: &str = "shoe_images";
+/// Images of a shoe.
+const SHOE_IMAGES_EACH: u64 = 7;
 
 /// Parts of the dice: none of those of the products' tables.
 mod part {
@@ -266,5 +277,18 @@ fn write_answer_photos(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result
     let answers = plan.answers().flat_map(|(_, answers)| answers);
     write_photos(plan, rows, part::ANSWER_PHOTO_COUNT, answers, 2)?;
     bar.inc(plan.products);
+    Ok(())
+}
+
+fn write_shoe_images(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
+    for id in 1..=plan.products {
+        rows.number(id as i64);
+        rows.number(id as i64);
+        for n in 1..=SHOE_IMAGES_EACH {
+            rows.value(Some(&format!("/pictures/{id}-{n}.svg?w=600")));
+        }
+        rows.end()?;
+        bar.inc(1);
+    }
     Ok(())
 }

@@ -124,8 +124,8 @@ pub fn run(client: &Client, products: u64, seed: u64) -> Result<()> {
         write(plan, &mut rows, &bar)?;
         rows.finish()?;
     }
-    for table in TABLES {
-        advance_sequence(client, table.name)?;
+    for table in TABLES.iter().map(|table| table.name).chain([opinions::SHOE_IMAGES]) {
+        advance_sequence(client, table)?;
     }
     transaction.commit()?;
     bar.set_message("statistics");

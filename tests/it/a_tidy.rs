@@ -199,3 +199,25 @@ fn documents_name_files_that_exist() {
         }
     }
 }
+
+#[test]
+fn every_code_of_a_problem_is_documented() {
+    let text = fs::read_to_string(root().join("src/api/problem.rs")).unwrap();
+    let known = fs::read_to_string(root().join("docs/errors.md")).unwrap();
+    let mut codes = BTreeSet::new();
+    for path in files(&root().join("src/api"), "rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        codes.extend(
+            text.split("bad_request(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_string()),
+        );
+    }
+    // Of all texts of the file those that look like codes.
+    let quoted = text.split('"').skip(1).step_by(2);
+    let is_code =
+        |word: &&str| word.contains('-') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    codes.extend(quoted.filter(is_code).map(str::to_string));
+    assert!(codes.len() > 20, "{codes:?}");
+    for code in codes {
+        assert!(known.contains(&format!("`{code}`")), "{code} is not in docs/errors.md");
+    }
+}

@@ -197,7 +197,7 @@ impl Dialect {
     }
 
     /// Paths of this server become addresses; addresses stay as they are, whatever they look like.
-    fn absolute<'a>(&self, url: &'a str) -> Cow<'a, str> {
+    pub fn absolute<'a>(&self, url: &'a str) -> Cow<'a, str> {
         match url.starts_with('/') {
             true => Cow::Owned(format!("{}{url}", self.public_url)),
             false => Cow::Borrowed(url),
