@@ -34,7 +34,7 @@ fn no_input_gets_a_server_error_or_an_answer_that_is_not_described() {
         .arg("run")
         .arg(format!("http://{}/openapi.json", server.address))
         .args(["--header", &format!("Authorization: Bearer {}", token.trim())])
-        .args(["--max-time", &seconds, "--workers", "2", "--checks", CHECKS, "--continue-on-failure"])
+        .args(["--max-time", &seconds, "--workers", "1", "--checks", CHECKS, "--continue-on-failure"])
         .args(["--seed", &seed().to_string(), "--no-color"])
         .output()
         .unwrap();
