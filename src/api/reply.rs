@@ -199,19 +199,24 @@ pub fn write_record(
 /// Answers with JSON that no record holds.
 pub fn write_json(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, value: &impl Serialize) {
     let json = serde_json::to_vec(value).expect("text and numbers serialise");
-    let etag = etag_of(&json);
+    rsp.head_mut().extend_from_slice(&site.policy.json_lines);
+    write_validated(req, rsp, json);
+    if !site.policy.origins.is_empty() {
+        write_listed_origin(site, req, rsp);
+    }
+}
+
+/// The ETag of a body, and the body unless the client has it.
+pub fn write_validated(req: &Request<'_, '_>, rsp: &mut Response<'_>, body: Vec<u8>) {
+    let etag = etag_of(&body);
     let head = rsp.head_mut();
-    head.extend_from_slice(&site.policy.json_lines);
     head.extend_from_slice(b"ETag: ");
     write_etag(head, etag, Encoding::Identity);
     head.extend_from_slice(b"\r\n");
     if req.header("if-none-match").is_some_and(|value| none_match_hits(value, etag)) {
         rsp.status_code(304, "Not Modified");
     } else {
-        rsp.body_vec(json);
-    }
-    if !site.policy.origins.is_empty() {
-        write_listed_origin(site, req, rsp);
+        rsp.body_vec(body);
     }
 }
 

@@ -3,11 +3,8 @@
 
 use may_minihttp::{Request, Response};
 
-use crate::api::conditional::{none_match_hits, write_etag};
-use crate::api::reply::write_cors;
+use crate::api::reply::{write_cors, write_validated};
 use crate::api::Site;
-use crate::cache::record::etag_of;
-use crate::cache::Encoding;
 
 /// A page of `web/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +27,6 @@ impl Page {
 /// `GET /openapi.json`, `GET /docs`
 pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, page: Page) {
     let (content_type, body) = page.content();
-    let etag = etag_of(body);
     rsp.header(&format!("Content-Type: {content_type}")).header("Cache-Control: no-cache");
     if page == Page::Docs {
         // Its own script and style, and calls to the server that it is from.
@@ -40,13 +36,5 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, page: Pa
         );
     }
     write_cors(site, req, rsp);
-    let head = rsp.head_mut();
-    head.extend_from_slice(b"ETag: ");
-    write_etag(head, etag, Encoding::Identity);
-    head.extend_from_slice(b"\r\n");
-    if req.header("if-none-match").is_some_and(|value| none_match_hits(value, etag)) {
-        rsp.status_code(304, "Not Modified");
-    } else {
-        rsp.body_vec(body.to_vec());
-    }
+    write_validated(req, rsp, body.to_vec());
 }

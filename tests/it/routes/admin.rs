@@ -109,6 +109,28 @@ fn a_product_from_its_first_to_its_last_day() {
     assert_eq!(desk.ask("DELETE", &format!("/admin{product}"), "").status, 404);
 }
 
+/// What was said of it goes with a product, answers too, which are asked for by their question.
+#[test]
+fn a_product_that_goes_takes_along_what_was_said_of_it() {
+    let desk = Desk::open();
+    let db = desk.server.database();
+    let sql = "select q.product_id, q.id from questions q join answers a on a.question_id = q.id where not a.reported limit 1";
+    let row = &db.query_text(sql, &[]).unwrap()[0];
+    let (product, question): (i64, i64) = (row.get(0), row.get(1));
+    let paths = [
+        format!("/qa/questions/{question}/answers"),
+        format!("/qa/questions?product_id={product}"),
+        format!("/reviews?product_id={product}"),
+    ];
+    assert!(!desk.see(&paths[0])["results"].as_array().unwrap().is_empty());
+    paths.iter().for_each(|path| drop(desk.see(path)));
+    assert_eq!(desk.ask("DELETE", &format!("/admin/products/{product}"), "").status, 204);
+    for path in &paths {
+        assert_eq!(desk.see(path)["results"], json!([]), "{path}");
+    }
+    assert_eq!(desk.see(&format!("/reviews/meta?product_id={product}"))["characteristics"], json!({}));
+}
+
 #[test]
 fn reviews_questions_and_answers_are_hidden_and_shown() {
     let desk = Desk::open();
