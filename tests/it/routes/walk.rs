@@ -132,3 +132,25 @@ fn the_way_back_is_the_way_there() {
     assert_eq!(link(&reply, "next").as_deref(), Some("?count=4&cursor=a.12"));
     assert_eq!(connection.get("/products?count=0").header("link"), None);
 }
+
+/// The recent block is where it was when the walk began, however much newer a review comes in.
+#[test]
+fn a_newer_review_moves_no_block_under_a_walk() {
+    let server = server();
+    let db = server.database();
+    let mut connection = server.connect();
+    let list = &LISTS[5];
+    let all = list.ids(&connection.get(&list.first(10_000)));
+    let mut pages = 0;
+    let newer = || {
+        pages += 1;
+        if pages == 2 {
+            let add = "insert into reviews (product_id, rating, date, summary, body, recommend, reviewer_name, reviewer_email)
+                values (1, 3, now() + interval '9 years', 's', 'b', true, 'n', 'e')";
+            db.batch_execute(add).unwrap();
+        }
+    };
+    let (walked, _) = list.follow(&mut connection, list.first(3), "next", newer);
+    let known: Vec<i64> = walked.concat().into_iter().filter(|id| all.contains(id)).collect();
+    assert_eq!(known, all);
+}
