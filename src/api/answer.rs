@@ -103,7 +103,7 @@ pub fn query(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query: 
         None => {
             site.metrics.count(Counter::CacheBypassed);
             let query = query.into_owned();
-            made(site, req, rsp, move |fetcher, shaper| {
+            made(site, req, rsp, query.noun.kind(), move |fetcher, shaper| {
                 let view = fetcher.reader().view(&query).map_err(|e| FetchError::from(&e))?;
                 Ok(shaper.shape_query(&query, view))
             });
@@ -116,14 +116,15 @@ pub fn made(
     site: &Site,
     req: &Request<'_, '_>,
     rsp: &mut Response<'_>,
+    kind: Kind,
     make: impl FnOnce(&Fetcher, &mut Shaper) -> Result<Shaped, FetchError> + Send + 'static,
 ) {
     let made = site.fetcher.run(move |fetcher, shaper| {
         let mut shaped = make(fetcher, shaper)?;
         // A client's own cursor may make it longer than a record's may be.
         let head = std::mem::take(&mut shaped.bodies.head);
-        // No key is asked for by it, and none is filled with it.
-        let key = Key::new(Kind::List, i64::MIN);
+        // It says what kind of answer this is; nobody asks for it, and nothing is filled with it.
+        let key = Key::new(kind, i64::MIN);
         let token = fetcher.cache().token(key);
         Record::make(key, token, Reading::default(), shaped.status, shaped.view, &shaped.bodies)
             .map(|record| (record, head))

@@ -39,7 +39,7 @@ fn list_some(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, ids: &s
         return answer::bad_parameter(site, req, rsp, BadParameter::Ids);
     };
     site.metrics.count(Counter::CacheBypassed);
-    answer::made(site, req, rsp, move |fetcher, shaper| {
+    answer::made(site, req, rsp, Kind::List, move |fetcher, shaper| {
         let found = fetcher.reader().some_products(&ids).map_err(|e| FetchError::from(&e))?;
         Ok(shaper.shape_list(found))
     });

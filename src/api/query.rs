@@ -27,6 +27,18 @@ pub enum Noun {
     Answers,
 }
 
+impl Noun {
+    pub fn kind(self) -> Kind {
+        match self {
+            Noun::Products => Kind::List,
+            Noun::Meta => Kind::Meta,
+            Noun::Reviews(_) => Kind::Reviews,
+            Noun::Questions => Kind::Questions,
+            Noun::Answers => Kind::Answers,
+        }
+    }
+}
+
 /// What is asked for. `owner`: the product or question whose list it is; `echo`: it as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query<'q> {

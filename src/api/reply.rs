@@ -1,20 +1,24 @@
 //! The header fields that answers share: content, caching, CORS, request id, Cache-Status.
 //! Runs in: worker.
 
+use std::time::Duration;
+
 use may_minihttp::{BodySource, Request, Response};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 
 use crate::api::conditional::{coding, none_match_hits, write_etag, Accepted};
 use crate::api::Site;
-use crate::cache::record::etag_of;
-use crate::cache::{Cache, Encoding, Hit, Record, RecordHeader};
+use crate::cache::record::{etag_of, KINDS};
+use crate::cache::{Cache, Encoding, Hit, Kind, Record, RecordHeader};
+use crate::config::parse::KIND_NAMES;
 use crate::config::Config;
 
 /// Configured behaviour of answers, made ready once.
 pub struct Policy {
-    /// Lines that every JSON answer of a shopper route carries.
-    json_lines: Vec<u8>,
+    /// Lines that JSON answers of shopper routes carry, by kind, and those of no kind.
+    json_lines: [Vec<u8>; KIND_NAMES.len()],
+    other_lines: Vec<u8>,
     origins: Vec<String>,
     token: String,
     admin_token: String,
@@ -24,22 +28,30 @@ pub struct Policy {
     pub images_are_open: bool,
 }
 
+const _: () = assert!(KIND_NAMES.len() == KINDS.len());
+
 const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After";
+
+/// Content, caching and CORS. `open`: to every origin.
+fn json_lines(max_age: Duration, open: bool) -> Vec<u8> {
+    let seconds = max_age.as_secs();
+    let caching = if seconds == 0 { "no-cache".to_string() } else { format!("max-age={seconds}") };
+    let mut lines = format!("Content-Type: application/json; charset=utf-8\r\nCache-Control: {caching}\r\n");
+    if open {
+        lines += &format!("Vary: Accept-Encoding\r\nAccess-Control-Allow-Origin: *\r\n{EXPOSED}\r\n");
+    } else {
+        lines += "Vary: Accept-Encoding, Origin\r\n";
+    }
+    lines.into_bytes()
+}
 
 impl Policy {
     pub fn new(config: &Config) -> Policy {
-        let seconds = config.http_max_age.as_secs();
-        let caching = if seconds == 0 { "no-cache".to_string() } else { format!("max-age={seconds}") };
-        let mut lines =
-            format!("Content-Type: application/json; charset=utf-8\r\nCache-Control: {caching}\r\n");
         let open = config.origins.iter().any(|o| o == "*");
-        if open {
-            lines += &format!("Vary: Accept-Encoding\r\nAccess-Control-Allow-Origin: *\r\n{EXPOSED}\r\n");
-        } else {
-            lines += "Vary: Accept-Encoding, Origin\r\n";
-        }
+        let ages = KIND_NAMES.map(|name| config.http_max_ages.get(name).unwrap_or(&config.http_max_age));
         Policy {
-            json_lines: lines.into_bytes(),
+            json_lines: ages.map(|age| json_lines(*age, open)),
+            other_lines: json_lines(config.http_max_age, open),
             origins: if open { Vec::new() } else { config.origins.clone() },
             token: config.token.clone(),
             admin_token: config.admin_token.clone(),
@@ -180,7 +192,7 @@ pub fn write_record(
         return false;
     }
     let head = rsp.head_mut();
-    head.extend_from_slice(&site.policy.json_lines);
+    head.extend_from_slice(&site.policy.json_lines[header.key.kind.index()]);
     head.extend_from_slice(b"ETag: ");
     write_etag(head, header.etag, encoding);
     if let Some(coding) = coding(encoding).filter(|_| !unchanged) {
@@ -199,7 +211,7 @@ pub fn write_record(
 /// Answers with JSON that no record holds.
 pub fn write_json(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, value: &impl Serialize) {
     let json = serde_json::to_vec(value).expect("text and numbers serialise");
-    rsp.head_mut().extend_from_slice(&site.policy.json_lines);
+    rsp.head_mut().extend_from_slice(&site.policy.other_lines);
     write_validated(req, rsp, json);
     if !site.policy.origins.is_empty() {
         write_listed_origin(site, req, rsp);
@@ -235,7 +247,7 @@ pub fn write_stream(
     source: Box<dyn BodySource>,
     gzip: bool,
 ) {
-    rsp.header_block(&site.policy.json_lines);
+    rsp.header_block(&site.policy.json_lines[Kind::List.index()]);
     if gzip {
         rsp.header("Content-Encoding: gzip");
     }

@@ -43,7 +43,7 @@ pub enum Kind {
     Answers = 8,
 }
 
-const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 8] = [
     Kind::Product,
     Kind::Styles,
     Kind::Related,
@@ -55,6 +55,11 @@ const KINDS: [Kind; 8] = [
 ];
 
 impl Kind {
+    /// From 0, in the order of their numbers.
+    pub fn index(self) -> usize {
+        self as usize - 1
+    }
+
     /// Kinds of answers that a change makes void.
     pub fn made_from(what: What) -> &'static [Kind] {
         match what {

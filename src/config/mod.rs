@@ -1,7 +1,7 @@
 //! Settings: defaults < TOML file < environment < flags. Every value knows where it is from.
 //! Runs in: both, before anything is forked.
 
-mod parse;
+pub mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,6 +46,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.audit_one_in", "10000", "of the hits, one in so many is read again from the database and compared, behind the requests"),
     setting("cache.stale_if_error", "60s", "while no database can be reached, answers staler than those bounds by at most this long are served; 0: none"),
     setting("http.max_age", "0s", "max-age of product answers for clients and proxies; 0: they revalidate each time"),
+    setting("http.max_ages", "", "the same for some kinds of answers, as in reviews=10s, styles=1min; kinds: product, styles, related, list, meta, reviews, questions, answers"),
     setting("http.origins", "*", "CORS: * or a list of origins, separated by commas"),
     setting("http.token", "", "if set, shopper routes need Authorization: Bearer with it, or with it alone"),
     setting("http.admin_token_file", "", "file, readable by its owner only, with the token that /admin and image writes need as Authorization: Bearer; empty: the systemd credential admin-token, if there is one"),
@@ -279,6 +280,8 @@ pub struct Config {
     pub cache_stale_if_error: Duration,
     pub cache_audit_one_in: u64,
     pub http_max_age: Duration,
+    /// By the names of kinds of answers.
+    pub http_max_ages: BTreeMap<String, Duration>,
     pub origins: Vec<String>,
     pub token: String,
     /// Empty: nobody may.
@@ -325,6 +328,7 @@ impl Config {
             cache_audit_one_in: s
                 .parse("cache.audit_one_in", |v| parse_number(v, 1, usize::MAX).map(|n| n as u64))?,
             http_max_age: s.parse("http.max_age", parse_duration)?,
+            http_max_ages: s.parse("http.max_ages", parse_max_ages)?,
             origins: s.parse("http.origins", |v| Ok(parse_list(v)))?,
             token: text("http.token")?,
             admin_token: s.parse("http.admin_token_file", read_admin_token)?,

@@ -1,6 +1,7 @@
 //! Texts of settings to what they mean.
 //! Runs in: both, before anything is forked.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -172,4 +173,21 @@ pub(super) fn parse_anonymous(text: &str) -> Result<Option<bool>, String> {
         "off" => Ok(Some(false)),
         _ => Err("expected auto, shared or off".into()),
     }
+}
+
+/// Kinds of answers, as settings name them.
+pub const KIND_NAMES: [&str; 8] =
+    ["product", "styles", "related", "list", "meta", "reviews", "questions", "answers"];
+
+/// `reviews=10s, styles=1min`
+pub(super) fn parse_max_ages(text: &str) -> Result<BTreeMap<String, Duration>, String> {
+    let read = |item: String| {
+        let (kind, age) = item.split_once('=').ok_or("expected a list, as in reviews=10s, styles=1min")?;
+        let kind = kind.trim();
+        match KIND_NAMES.contains(&kind) {
+            true => Ok((kind.to_string(), parse_duration(age.trim())?)),
+            false => Err(format!("{kind:?} is none of {}", KIND_NAMES.join(", "))),
+        }
+    };
+    parse_list(text).into_iter().map(read).collect()
 }

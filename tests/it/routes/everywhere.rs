@@ -225,3 +225,26 @@ fn what_cannot_be_framed_is_refused_and_closed() {
     connection.send(format!("GET /products/1 HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
     assert_eq!(connection.receive(false).status, 200);
 }
+
+#[test]
+fn how_long_others_may_keep_an_answer_is_set_by_kind() {
+    let dir = crate::support::server::directory();
+    let mut command = std::process::Command::new(crate::support::server::BIN);
+    command.arg("dev").arg("--dir").arg(dir.path().join("d"));
+    command.args(["--listen", "127.0.0.1:0", "--products", "10", "--cache-size", "8MiB"]);
+    command.env("CATWALK_HTTP_MAX_AGE", "1s").env("CATWALK_HTTP_MAX_AGES", "reviews=10s, styles = 1min");
+    let path = dir.path().join("d");
+    let server = Server::launch(command, &path).keep(dir);
+    for (path, age) in [
+        ("/products/1", "max-age=1"),
+        ("/products", "max-age=1"),
+        ("/products/1/styles", "max-age=60"),
+        ("/reviews?product_id=1", "max-age=10"),
+        ("/reviews?product_id=1&page=2", "max-age=10"),
+        ("/reviews/meta?product_id=1", "max-age=1"),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(server.get(path).header("cache-control"), Some(age), "{path}");
+        }
+    }
+}
