@@ -48,12 +48,7 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
         None if site.policy.cart_is_shared => (Vec::new(), CART_SHARED_SKUS_MAX),
         None => return write_items(site, req, rsp, Vec::new()),
     };
-    let pool = site.pool.clone();
-    let read = site.fetcher.run(move |_, _| {
-        pool.count_statement(1);
-        pool.read(|client| writes::cart(client, &session, count)).map_err(|e| FetchError::from(&e))
-    });
-    match read.unwrap_or_else(|| Err(FetchError::too_busy())) {
+    match site.fetcher.ask(1, move |client| writes::cart(client, &session, count)) {
         Ok(items) => write_items(site, req, rsp, items),
         Err(error) => Problem::from(&error).write(site, req, rsp),
     }

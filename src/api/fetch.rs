@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use may::coroutine;
 use may::sync::Blocker;
-use may_postgres::Error;
+use may_postgres::{Client, Error};
 use parking_lot::Mutex;
 
 use crate::api::read::Reader;
@@ -342,6 +342,19 @@ impl Fetcher {
             }
             let _ = tray.waiter.park(None);
         }
+    }
+
+    /// Has a lane read the database, with one statement for `keys` keys, and waits.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        keys: usize,
+        read: impl Fn(&Client) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, FetchError> {
+        let asked = self.run(move |fetcher, _| {
+            fetcher.pool().count_statement(keys);
+            fetcher.pool().read(read).map_err(|e| FetchError::from(&e))
+        });
+        asked.unwrap_or_else(|| Err(FetchError::too_busy()))
     }
 
     /// Has a lane do `work` some time, without a lane if none was free for long; nobody waits for it.

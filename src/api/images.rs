@@ -7,7 +7,6 @@ use may_minihttp::{Request, Response};
 use serde::Serialize;
 
 use crate::api::body::{self, ShoeBody};
-use crate::api::fetch::FetchError;
 use crate::api::params::{parameters, whole_number};
 use crate::api::post::{self, read_body};
 use crate::api::problem::Problem;
@@ -34,12 +33,7 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
     let Some(shoe_id) = sent.as_deref().and_then(whole_number) else {
         return Problem::bad_request("bad-shoe-id", "shoe_id must be a whole number").write(site, req, rsp);
     };
-    let found = site.fetcher.run(move |fetcher, _| {
-        let pool = fetcher.pool();
-        pool.count_statement(1);
-        pool.read(|client| images::show(client, shoe_id)).map_err(|e| FetchError::from(&e))
-    });
-    match found.unwrap_or_else(|| Err(FetchError::too_busy())) {
+    match site.fetcher.ask(1, move |client| images::show(client, shoe_id)) {
         Ok(Some(data)) => {
             let data = data.iter().map(|image| absolute(site, image)).collect();
             write_json(site, req, rsp, &ImagesJson { source: "database", data });
@@ -60,12 +54,7 @@ pub fn recommend(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
         return Problem::bad_request("too-many-shoes", why).write(site, req, rsp);
     }
     let wanted = shoes.len();
-    let found = site.fetcher.run(move |fetcher, _| {
-        let pool = fetcher.pool();
-        pool.count_statement(shoes.len());
-        pool.read(|client| images::recommend(client, &shoes)).map_err(|e| FetchError::from(&e))
-    });
-    match found.unwrap_or_else(|| Err(FetchError::too_busy())) {
+    match site.fetcher.ask(wanted, move |client| images::recommend(client, &shoes)) {
         Ok(images) if images.len() == wanted => {
             let images: Vec<_> = images.iter().map(|image| absolute(site, image)).collect();
             write_json(site, req, rsp, &images);

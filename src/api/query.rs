@@ -157,7 +157,7 @@ impl<'q> Query<'q> {
         self.noun == Noun::Products && self.count > LIST_CACHED_COUNT_MAX && is_plain
     }
 
-    /// Rows before the page, by page and count as requested; of products, by a count that is never cut, so that pages follow one
+    /// Rows before the page, by page and count as requested; of products, by the count that is answered, so that pages follow one
     /// another without a gap.
     pub fn skip(&self) -> i64 {
         let count = if self.noun == Noun::Products { self.count.min(LIST_COUNT_MAX) } else { self.count };

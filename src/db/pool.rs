@@ -165,23 +165,6 @@ impl Pool {
         Err(lost.unwrap_or(Error::Timeout))
     }
 
-    /// Runs a write, once: only one that was refused before it ran, because its statement has to be prepared anew, is run
-    /// again.
-    pub fn write<T>(&self, work: impl Fn(&Client) -> Result<T, Error>) -> Result<T, Error> {
-        self.count_statement(1);
-        let mut outcome = work(&self.client()?);
-        for _ in 0..self.connections.len() {
-            match outcome {
-                Err(e) if e.is_about_statement() => outcome = work(&self.client()?),
-                _ => break,
-            }
-        }
-        if outcome.is_err() {
-            self.metrics.count(Counter::DatabaseErrors);
-        }
-        outcome
-    }
-
     /// Counts a statement that fetches `keys` keys.
     pub fn count_statement(&self, keys: usize) {
         self.metrics.count(Counter::DatabaseStatements);
