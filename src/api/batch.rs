@@ -6,11 +6,11 @@ use may_postgres::{Client, Error};
 use crate::api::body::{self, Invalid};
 use crate::api::writer::{Sent, Write, Written};
 use crate::catalogue::{Change, What};
-use crate::db::writes::{self, Noun, Outcome, Vote};
+use crate::db::writes::{self, Opinion, Outcome, Vote};
 
 /// Writes of one kind, checked.
 pub enum Batch {
-    Votes(Noun, Vote, Vec<i64>),
+    Votes(Opinion, Vote, Vec<i64>),
     Reviews(Vec<writes::NewReview>),
     Questions(Vec<writes::NewText>),
     Answers(Vec<writes::NewText>),
@@ -21,7 +21,7 @@ pub enum Batch {
 impl Batch {
     pub fn of(kind: Write) -> Batch {
         match kind {
-            Write::Vote(noun, vote) => Batch::Votes(noun, vote, Vec::new()),
+            Write::Vote(opinion, vote) => Batch::Votes(opinion, vote, Vec::new()),
             Write::Review => Batch::Reviews(Vec::new()),
             Write::Question => Batch::Questions(Vec::new()),
             Write::Answer => Batch::Answers(Vec::new()),
@@ -44,7 +44,7 @@ impl Batch {
 
     pub fn apply(&self, client: &Client) -> Result<Vec<Outcome>, Error> {
         match self {
-            Batch::Votes(noun, vote, ids) => writes::vote(client, *noun, *vote, ids),
+            Batch::Votes(opinion, vote, ids) => writes::vote(client, *opinion, *vote, ids),
             Batch::Reviews(new) => writes::add_reviews(client, new),
             Batch::Questions(new) => writes::add_questions(client, new),
             Batch::Answers(new) => writes::add_answers(client, new),
@@ -56,7 +56,7 @@ impl Batch {
     /// The n-th of them alone.
     pub fn only(&self, n: usize) -> Batch {
         match self {
-            Batch::Votes(noun, vote, ids) => Batch::Votes(*noun, *vote, vec![ids[n]]),
+            Batch::Votes(opinion, vote, ids) => Batch::Votes(*opinion, *vote, vec![ids[n]]),
             Batch::Reviews(new) => Batch::Reviews(vec![new[n].clone()]),
             Batch::Questions(new) => Batch::Questions(vec![new[n].clone()]),
             Batch::Answers(new) => Batch::Answers(vec![new[n].clone()]),
@@ -69,10 +69,12 @@ impl Batch {
     pub fn parts(&self) -> Vec<Change> {
         let change = |what| move |id: i64| Change { what, id };
         match self {
-            Batch::Votes(Noun::Review, _, ids) => ids.iter().copied().map(change(What::Review)).collect(),
+            Batch::Votes(Opinion::Review, _, ids) => ids.iter().copied().map(change(What::Review)).collect(),
             // Its own answers are not touched, and are raised all the same.
-            Batch::Votes(Noun::Question, _, ids) => ids.iter().copied().map(change(What::Question)).collect(),
-            Batch::Votes(Noun::Answer, _, ids) => ids.iter().copied().map(change(What::Answer)).collect(),
+            Batch::Votes(Opinion::Question, _, ids) => {
+                ids.iter().copied().map(change(What::Question)).collect()
+            }
+            Batch::Votes(Opinion::Answer, _, ids) => ids.iter().copied().map(change(What::Answer)).collect(),
             Batch::Reviews(new) => new.iter().map(|r| r.product_id).map(change(What::Reviews)).collect(),
             Batch::Questions(new) => new.iter().map(|q| q.owner).map(change(What::Questions)).collect(),
             Batch::Answers(new) => new.iter().map(|a| a.owner).map(change(What::Question)).collect(),
@@ -94,9 +96,9 @@ pub fn touched(kind: Write, outcome: Outcome) -> Vec<Change> {
     let Outcome::Done { product, question } = outcome else { return Vec::new() };
     let of_product = |what| product.map(|id| Change { what, id });
     let found = match kind {
-        Write::Vote(Noun::Review, _) | Write::Review => [of_product(What::Reviews), None],
-        Write::Vote(Noun::Question, _) | Write::Question => [of_product(What::Questions), None],
-        Write::Vote(Noun::Answer, _) | Write::Answer => {
+        Write::Vote(Opinion::Review, _) | Write::Review => [of_product(What::Reviews), None],
+        Write::Vote(Opinion::Question, _) | Write::Question => [of_product(What::Questions), None],
+        Write::Vote(Opinion::Answer, _) | Write::Answer => {
             [of_product(What::Questions), question.map(|id| Change { what: What::Answers, id })]
         }
         Write::CartItem | Write::Interaction => [None, None],

@@ -84,15 +84,14 @@ pub fn edit(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) {
         .header("content-type")
         .is_some_and(|value| value.to_ascii_lowercase().starts_with(b"application/x-www-form-urlencoded"));
     let Some(body) = read_body(req) else { return };
-    let sent = body.clone();
-    let work = move |client: &may_postgres::Client| {
-        let shoe: ShoeBody = body::read_shoe(&sent, is_form)?;
+    let work = move |client: &may_postgres::Client, body: &[u8]| {
+        let shoe: ShoeBody = body::read_shoe(body, is_form)?;
         match edit(client, &ShoeImages::from(shoe))? {
             Some(written) => Ok((written, Vec::new())),
             None => Err(Refusal::Missing.into()),
         }
     };
-    post::alone(site, req, rsp, &body, work, |refusal| {
+    post::alone(site, req, rsp, body, work, |refusal| {
         matches!(refusal, Refusal::Missing).then(Problem::no_shoe)
     });
 }

@@ -45,18 +45,18 @@ pub fn shopper(
     write(site, req, rsp, outcome, refuse);
 }
 
-/// Does `work` in a transaction of its own, and answers.
+/// Does `work` with the body in a transaction of its own, and answers.
 pub fn alone(
     site: &Site,
     req: &mut Request<'_, '_>,
     rsp: &mut Response<'_>,
-    body: &[u8],
-    work: impl Fn(&Client) -> Result<(Written, Vec<Change>), Stop> + Send + 'static,
+    body: Vec<u8>,
+    work: impl Fn(&Client, &[u8]) -> Result<(Written, Vec<Change>), Stop> + Send + 'static,
     refuse: impl Fn(&Refusal) -> Option<Problem>,
 ) {
-    match idempotency(req, body) {
+    match idempotency(req, &body) {
         Ok(idempotency) => {
-            let outcome = site.writer.run(idempotency, work);
+            let outcome = site.writer.run(idempotency, move |client| work(client, &body));
             write(site, req, rsp, outcome, refuse);
         }
         Err(problem) => problem.write(site, req, rsp),

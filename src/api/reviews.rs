@@ -11,7 +11,7 @@ use crate::api::query::{Noun, Query};
 use crate::api::writer::{Refusal, Sent, Write};
 use crate::api::{answer, post, Site};
 use crate::db::reviews::Sort;
-use crate::db::writes::{Noun as Voted, Vote};
+use crate::db::writes::{Opinion, Vote};
 
 /// `GET /reviews?product_id&page&count&sort&cursor`, `GET /reviews/:product_id/list`
 pub fn list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, product: Option<&str>) {
@@ -54,11 +54,18 @@ pub fn add(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, produ
 }
 
 /// `PUT /reviews/:id/helpful`, `/reviews/:id/report`, and the same of questions and answers.
-pub fn vote(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, noun: Voted, vote: Vote, id: &str) {
-    let name = noun.name();
+pub fn vote(
+    site: &Site,
+    req: &Request<'_, '_>,
+    rsp: &mut Response<'_>,
+    opinion: Opinion,
+    vote: Vote,
+    id: &str,
+) {
+    let name = opinion.name();
     match params::id(id) {
         Id::Number(number) => {
-            post::vote(site, req, rsp, Write::Vote(noun, vote), number, || Problem::none(name, id));
+            post::vote(site, req, rsp, Write::Vote(opinion, vote), number, || Problem::none(name, id));
         }
         Id::OutOfRange => Problem::none(name, id).write(site, req, rsp),
         Id::NotANumber => Problem::bad_id(name).write(site, req, rsp),

@@ -8,7 +8,7 @@ use crate::api::problem::Problem;
 use crate::api::web::Page;
 use crate::api::{admin, cart, health, images, pictures, products, questions, reply, reviews, web, Site};
 use crate::cache::Kind;
-use crate::db::writes::{Noun, Vote};
+use crate::db::writes::{Opinion, Vote};
 
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Route<'p> {
     Questions(Option<&'p str>),
     Answers(&'p str),
     ReviewsOf(&'p str),
-    Vote(Noun, Vote, &'p str),
+    Vote(Opinion, Vote, &'p str),
     Cart,
     Interactions,
     Images,
@@ -160,9 +160,9 @@ fn find_review(rest: Option<&str>) -> Route<'_> {
         (product, None) => Route::ReviewsOf(product),
         (product, Some("list")) => Route::Reviews(Some(product)),
         (product, Some("meta")) => Route::Meta(Some(product)),
-        (id, Some("helpful")) => Route::Vote(Noun::Review, Vote::Helpful, id),
-        (id, Some("report")) => Route::Vote(Noun::Review, Vote::Report, id),
-        ("helpful", Some(id)) if !id.contains('/') => Route::Vote(Noun::Review, Vote::Helpful, id),
+        (id, Some("helpful")) => Route::Vote(Opinion::Review, Vote::Helpful, id),
+        (id, Some("report")) => Route::Vote(Opinion::Review, Vote::Report, id),
+        ("helpful", Some(id)) if !id.contains('/') => Route::Vote(Opinion::Review, Vote::Helpful, id),
         _ => Route::Nowhere,
     }
 }
@@ -174,13 +174,13 @@ fn find_question(rest: Option<&str>) -> Route<'_> {
         (product, None) => Route::Questions(Some(product)),
         ("questions" | "question", Some(rest)) => match cut(rest) {
             (id, Some("answers")) => Route::Answers(id),
-            (id, Some("helpful")) => Route::Vote(Noun::Question, Vote::Helpful, id),
-            (id, Some("report")) => Route::Vote(Noun::Question, Vote::Report, id),
+            (id, Some("helpful")) => Route::Vote(Opinion::Question, Vote::Helpful, id),
+            (id, Some("report")) => Route::Vote(Opinion::Question, Vote::Report, id),
             _ => Route::Nowhere,
         },
         ("answers" | "answer", Some(rest)) => match cut(rest) {
-            (id, Some("helpful")) => Route::Vote(Noun::Answer, Vote::Helpful, id),
-            (id, Some("report")) => Route::Vote(Noun::Answer, Vote::Report, id),
+            (id, Some("helpful")) => Route::Vote(Opinion::Answer, Vote::Helpful, id),
+            (id, Some("report")) => Route::Vote(Opinion::Answer, Vote::Report, id),
             _ => Route::Nowhere,
         },
         (id, Some("answers")) => Route::Answers(id),
@@ -297,7 +297,7 @@ fn change(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route:
     match route {
         Route::Reviews(product) => reviews::add(site, req, rsp, product),
         Route::ReviewsOf(product) => reviews::add(site, req, rsp, Some(product)),
-        Route::Vote(noun, vote, id) => reviews::vote(site, req, rsp, noun, vote, id),
+        Route::Vote(opinion, vote, id) => reviews::vote(site, req, rsp, opinion, vote, id),
         Route::Questions(_) => questions::add(site, req, rsp),
         Route::Answers(question) => questions::add_answer(site, req, rsp, question),
         Route::Cart => cart::add(site, req, rsp),

@@ -24,7 +24,7 @@ use crate::api::fetch::{is_late, FetchError};
 use crate::cache::{Cache, Key, Kind};
 use crate::catalogue::Change;
 use crate::db::changes;
-use crate::db::writes::{self, Claim, KeptAnswer, Noun, Outcome, Vote};
+use crate::db::writes::{self, Claim, KeptAnswer, Opinion, Outcome, Vote};
 use crate::db::Pool;
 use crate::limits::{
     BATCH_WRITES_MAX, BATCH_WRITES_SIZE_MAX_BYTES, BUSY_RETRIES_MAX, LANE_STACK_SIZE_BYTES,
@@ -35,7 +35,7 @@ use crate::os::clock;
 /// What is written: writes of one kind go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Write {
-    Vote(Noun, Vote),
+    Vote(Opinion, Vote),
     Review,
     Question,
     Answer,

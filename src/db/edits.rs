@@ -12,7 +12,7 @@ use crate::db::statements::{
     RELATED_REMOVE, REVIEWS_HIDE, SKUS_ADD, SKUS_LOCK, SKUS_SHOW, SKUS_UPDATE, STYLES_ADD, STYLES_LOCK,
     STYLES_UPDATE,
 };
-use crate::db::writes::Noun;
+use crate::db::writes::Opinion;
 
 /// What a product is to become; None leaves a column as it is. The price is decimal text.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -217,15 +217,15 @@ pub fn set_quantity(client: &Client, sku: i64, quantity: Option<i64>) -> Result<
 }
 
 /// Hides a review, question or answer, or shows it again; what that changes, empty when there is none.
-pub fn hide(client: &Client, noun: Noun, id: i64, is_hidden: bool) -> Result<Vec<Change>, Error> {
-    let statement = match noun {
-        Noun::Review => REVIEWS_HIDE,
-        Noun::Question => QUESTIONS_HIDE,
-        Noun::Answer => ANSWERS_HIDE,
+pub fn hide(client: &Client, opinion: Opinion, id: i64, is_hidden: bool) -> Result<Vec<Change>, Error> {
+    let statement = match opinion {
+        Opinion::Review => REVIEWS_HIDE,
+        Opinion::Question => QUESTIONS_HIDE,
+        Opinion::Answer => ANSWERS_HIDE,
     };
     let Some(row) = one(client, statement, &[&id, &is_hidden])? else { return Ok(Vec::new()) };
     let (product, question): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
-    let what = if noun == Noun::Review { What::Reviews } else { What::Questions };
+    let what = if opinion == Opinion::Review { What::Reviews } else { What::Questions };
     let of_question = question.map(|id| Change { what: What::Answers, id });
     Ok([Change { what, id: product }].into_iter().chain(of_question).collect())
 }

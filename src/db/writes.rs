@@ -12,18 +12,18 @@ use crate::limits::{CART_SHARED_SKUS_MAX, TRIM_ROWS_MAX};
 
 /// What is voted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Noun {
+pub enum Opinion {
     Review,
     Question,
     Answer,
 }
 
-impl Noun {
+impl Opinion {
     pub fn name(self) -> &'static str {
         match self {
-            Noun::Review => "review",
-            Noun::Question => "question",
-            Noun::Answer => "answer",
+            Opinion::Review => "review",
+            Opinion::Question => "question",
+            Opinion::Answer => "answer",
         }
     }
 }
@@ -140,14 +140,14 @@ pub fn keep_answer(client: &Client, key: &[u8; 32], kept: &KeptAnswer) -> Result
 }
 
 /// Votes once for each of `ids`; outcomes in their order.
-pub fn vote(client: &Client, noun: Noun, vote: Vote, ids: &[i64]) -> Result<Vec<Outcome>, Error> {
-    let statement = match (noun, vote) {
-        (Noun::Review, Vote::Helpful) => REVIEWS_MARK_HELPFUL,
-        (Noun::Review, Vote::Report) => REVIEWS_REPORT,
-        (Noun::Question, Vote::Helpful) => QUESTIONS_MARK_HELPFUL,
-        (Noun::Question, Vote::Report) => QUESTIONS_REPORT,
-        (Noun::Answer, Vote::Helpful) => ANSWERS_MARK_HELPFUL,
-        (Noun::Answer, Vote::Report) => ANSWERS_REPORT,
+pub fn vote(client: &Client, opinion: Opinion, vote: Vote, ids: &[i64]) -> Result<Vec<Outcome>, Error> {
+    let statement = match (opinion, vote) {
+        (Opinion::Review, Vote::Helpful) => REVIEWS_MARK_HELPFUL,
+        (Opinion::Review, Vote::Report) => REVIEWS_REPORT,
+        (Opinion::Question, Vote::Helpful) => QUESTIONS_MARK_HELPFUL,
+        (Opinion::Question, Vote::Report) => QUESTIONS_REPORT,
+        (Opinion::Answer, Vote::Helpful) => ANSWERS_MARK_HELPFUL,
+        (Opinion::Answer, Vote::Report) => ANSWERS_REPORT,
     };
     let rows = client.query(&client.prepare_cached(statement)?, &[&ids])?;
     let outcomes = rows.iter().map(|row| Ok((row.try_get(0)?, read_vote(row)?)));

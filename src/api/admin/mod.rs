@@ -18,7 +18,7 @@ use crate::cache::record::etag_of;
 use crate::cache::watermark::Reason;
 use crate::catalogue::{Change, What};
 use crate::db::edits::{self, ProductChange, SkuRow, StyleChange, StyleRow};
-use crate::db::writes::Noun;
+use crate::db::writes::Opinion;
 use input::{FeatureBody, PhotoBody, ProductBody, ProductPatch, PurgeBody, QuantityBody, StylePatch};
 
 /// Where a path below `/admin` leads.
@@ -35,7 +35,7 @@ pub enum AdminRoute<'p> {
     Photo(&'p str),
     Sku(&'p str),
     /// Whether a review, question or answer is hidden.
-    Hidden(Noun, &'p str, bool),
+    Hidden(Opinion, &'p str, bool),
     Purge,
 }
 
@@ -51,14 +51,14 @@ pub fn find<'p>(segments: &[&'p str]) -> Option<AdminRoute<'p>> {
         ["styles", id, "photos"] => AdminRoute::Photos(id),
         ["photos", id] => AdminRoute::Photo(id),
         ["skus", id] => AdminRoute::Sku(id),
-        [noun, id, verb @ ("hide" | "show")] => {
-            let noun = match noun {
-                "reviews" => Noun::Review,
-                "questions" => Noun::Question,
-                "answers" => Noun::Answer,
+        [opinion, id, verb @ ("hide" | "show")] => {
+            let opinion = match opinion {
+                "reviews" => Opinion::Review,
+                "questions" => Opinion::Question,
+                "answers" => Opinion::Answer,
                 _ => return None,
             };
-            AdminRoute::Hidden(noun, id, verb == "hide")
+            AdminRoute::Hidden(opinion, id, verb == "hide")
         }
         ["purge"] => AdminRoute::Purge,
         _ => return None,
@@ -124,9 +124,9 @@ pub fn answer(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, ro
                 set_quantity(client, id, body, if_match.as_deref())
             });
         }
-        (To::Hidden(noun, id, is_hidden), _) => {
-            edit(site, req, rsp, (noun.name(), id), move |client, id, _| {
-                match edits::hide(client, noun, id, is_hidden)? {
+        (To::Hidden(opinion, id, is_hidden), _) => {
+            edit(site, req, rsp, (opinion.name(), id), move |client, id, _| {
+                match edits::hide(client, opinion, id, is_hidden)? {
                     changes if changes.is_empty() => Err(Refusal::Missing.into()),
                     changes => Ok((Written::new(204, ""), changes)),
                 }
@@ -150,9 +150,8 @@ fn edit(
         Id::NotANumber => return Problem::bad_id(what).write(site, req, rsp),
     };
     let Some(body) = read_body(req) else { return };
-    let sent = body.clone();
-    let work = move |client: &Client| work(client, number, &sent);
-    post::alone(site, req, rsp, &body, work, |refusal| {
+    let work = move |client: &Client, body: &[u8]| work(client, number, body);
+    post::alone(site, req, rsp, body, work, |refusal| {
         matches!(refusal, Refusal::Missing).then(|| Problem::none(what, id))
     });
 }
@@ -308,7 +307,7 @@ fn purge(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) {
     match wanted {
         PurgeBody { everything: true, product_id: None } => site.cache.forget_all(Reason::Asked),
         PurgeBody { everything: false, product_id: Some(id) } => {
-            return post::alone(site, req, rsp, &body, move |client| purge_product(client, id), |_| None);
+            return post::alone(site, req, rsp, body, move |client, _| purge_product(client, id), |_| None);
         }
         _ => {
             let why = "expected {\"product_id\": N} or {\"everything\": true}";
