@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::etl::load::OnBad;
+use crate::etl::seed::Profile;
+
 /// One box, one command, a whole retail catalogue API.
 #[derive(Debug, Parser)]
 #[command(name = "catwalk", version, about, arg_required_else_help = true)]
@@ -26,10 +29,12 @@ pub enum Command {
     Config(Settings),
     /// Bring the database's schema up to this version.
     Migrate(Settings),
-    /// Load a CSV archive into an empty catalogue.
+    /// Put a CSV archive in the catalogue's place; a running server serves the old one until the new one is complete.
     Load(Load),
-    /// Fill an empty catalogue with made-up products, the same ones for the same seed.
+    /// Fill an empty catalogue with made-up products, or write them as an archive.
     Seed(Seed),
+    /// Write the catalogue as an archive's CSV files.
+    Export(Export),
 }
 
 #[derive(Debug, Args)]
@@ -78,16 +83,38 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct Load {
-    /// Directory of the archive's CSV files.
+    /// Directory of the archive's CSV files (.csv, .csv.gz, .csv.zst), recognised by their headers.
     pub dir: PathBuf,
-    /// Replace the catalogue that is there; readers wait until the load has ended.
+    /// Read and report only: the database is left as it is.
     #[arg(long)]
-    pub replace: bool,
+    pub dry_run: bool,
+    /// Only files of these names, as in product,styles; the other tables stay as they are.
+    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// What becomes of a line that can't be loaded: listed in FILE.rejects.csv, or nothing is loaded at all.
+    #[arg(long, value_enum, default_value_t = OnBad::Reject)]
+    pub on_bad: OnBad,
     /// Where FILE.rejects.csv go [default: beside the archive's files].
     #[arg(long, value_name = "DIR")]
     pub rejects: Option<PathBuf>,
+    /// Leave what an interrupted load of the same files has left behind; else it is gone on with.
+    #[arg(long)]
+    pub start_over: bool,
+    #[command(flatten)]
+    pub job: Job,
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// How a long command works, and what it prints.
+#[derive(Debug, Args)]
+pub struct Job {
+    /// Threads, each with a connection [default: one a core, at least 2].
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Print progress and summary as JSON, an object a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +125,27 @@ pub struct Seed {
     /// The same seed makes the same catalogue.
     #[arg(long, value_name = "S", default_value_t = 42)]
     pub seed: u64,
+    /// What is made: all, or products, features, styles and the image service's images.
+    #[arg(long, value_enum, default_value_t = Profile::Full)]
+    pub profile: Profile,
+    /// Write the files of an archive there, and leave the database alone.
+    #[arg(long, value_name = "DIR")]
+    pub csv: Option<PathBuf>,
+    /// Damage so many of a thousand lines, in the ways of old archives.
+    #[arg(long, value_name = "PER_MILLE", requires = "csv", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1000))]
+    pub dirt: u64,
+    #[command(flatten)]
+    pub job: Job,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Where the files are written.
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub job: Job,
     #[command(flatten)]
     pub settings: Settings,
 }

@@ -4,8 +4,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use catwalk::cli::{Check, Cli, Command, Load, Seed, Settings};
+use catwalk::cli::{Check, Cli, Command, Export, Job, Load, Seed, Settings};
 use catwalk::config::{Config, ConfigError, Sources};
+use catwalk::etl::progress::Audience;
+use catwalk::etl::Effort;
 use catwalk::master::events::Events;
 use catwalk::{db, dev, etl, heritage, master};
 use clap::Parser;
@@ -39,6 +41,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Migrate(settings) => migrate(&settings),
         Command::Load(args) => load(args),
         Command::Seed(args) => seed(&args),
+        Command::Export(args) => export(&args),
     }
 }
 
@@ -88,15 +91,59 @@ fn migrate(settings: &Settings) -> Result<i32> {
     Ok(0)
 }
 
+/// The database's address, with the schema of this version there.
+fn migrated(settings: &Settings) -> Result<String> {
+    let url = read(settings)?.database_url;
+    db::migrate::migrate(&db::connect(&url)?)?;
+    Ok(url)
+}
+
+fn audience(job: &Job) -> Audience {
+    match job.json {
+        true => Audience::Machines,
+        false => Audience::People,
+    }
+}
+
 fn load(args: Load) -> Result<i32> {
-    let client = db::connect(&read(&args.settings)?.database_url)?;
-    db::migrate::migrate(&client)?;
-    let rejects = args.rejects.unwrap_or_else(|| args.dir.clone());
-    etl::load::run(&client, &etl::load::Options { dir: args.dir, rejects, replace: args.replace })
+    let options = etl::load::Options {
+        rejects: args.rejects.unwrap_or_else(|| args.dir.clone()),
+        dir: args.dir,
+        only: args.only,
+        effort: Effort::of_machine(args.job.jobs),
+        on_bad: args.on_bad,
+        dry_run: args.dry_run,
+        start_over: args.start_over,
+        audience: audience(&args.job),
+    };
+    let url = match args.dry_run {
+        true => read(&args.settings)?.database_url,
+        false => migrated(&args.settings)?,
+    };
+    etl::load::run(&url, &options)
 }
 
 fn seed(args: &Seed) -> Result<i32> {
-    let client = db::connect(&read(&args.settings)?.database_url)?;
-    db::migrate::migrate(&client)?;
-    etl::seed::run(&client, args.products, args.seed).map(|()| 0)
+    let options = etl::seed::Options {
+        products: args.products,
+        seed: args.seed,
+        profile: args.profile,
+        effort: Effort::of_machine(args.job.jobs),
+        audience: audience(&args.job),
+    };
+    match &args.csv {
+        Some(dir) => etl::seed::write_csv(&options, dir, args.dirt)?,
+        None => etl::seed::run(&migrated(&args.settings)?, &options)?,
+    }
+    Ok(0)
+}
+
+/// Exit status 3 with rows that a load would read otherwise.
+fn export(args: &Export) -> Result<i32> {
+    let url = read(&args.settings)?.database_url;
+    let effort = Effort::of_machine(args.job.jobs);
+    match etl::export::run(&url, &args.dir, effort.jobs, audience(&args.job))? {
+        0 => Ok(0),
+        _ => Ok(etl::EXIT_REJECTS),
+    }
 }

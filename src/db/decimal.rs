@@ -55,9 +55,29 @@ fn read(raw: &[u8]) -> Option<String> {
     Some(text)
 }
 
+/// Appends an amount in cents, with its length in front, as COPY's binary format wants a numeric with two decimals.
+/// Format: `numeric_recv` of the same file.
+pub fn write_cents(cents: u64, out: &mut Vec<u8>) {
+    let (mut whole, hundredths) = (cents / 100, (cents % 100) as u16);
+    let mut digits = [0; 6];
+    let mut first = 5;
+    while whole > 0 {
+        digits[first] = (whole % 10_000) as u16;
+        whole /= 10_000;
+        first -= 1;
+    }
+    let weight = 4 - first as i16;
+    let digits = digits[first + 1..].iter().copied().chain([hundredths * 100]);
+    let count = (weight + 2) as u16;
+    out.extend_from_slice(&(8 + 2 * i32::from(count)).to_be_bytes());
+    for word in [count, weight as u16, 0, 2].into_iter().chain(digits) {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{read, write_cents};
 
     fn numeric(weight: i16, sign: u16, scale: u16, digits: &[u16]) -> Vec<u8> {
         let mut raw = (digits.len() as u16).to_be_bytes().to_vec();
@@ -86,5 +106,21 @@ mod tests {
         assert_eq!(read(&[0; 7]), None);
         assert_eq!(read(&numeric(0, 0xC000, 0, &[])), None);
         assert_eq!(read(&numeric(0, 0, 2, &[1])[..9]), None);
+    }
+
+    #[test]
+    fn cents_are_read_back() {
+        for (cents, text) in [
+            (0, "0.00"),
+            (5, "0.05"),
+            (14_000, "140.00"),
+            (999_999_999_999, "9999999999.99"),
+            (1_000_000, "10000.00"),
+        ] {
+            let mut out = Vec::new();
+            write_cents(cents, &mut out);
+            assert_eq!(out[..4], (out.len() as i32 - 4).to_be_bytes());
+            assert_eq!(read(&out[4..]).as_deref(), Some(text));
+        }
     }
 }

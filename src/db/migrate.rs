@@ -30,10 +30,11 @@ const MIGRATIONS: &[Migration] = migrations![
     "0011_shoe_images",
     "0012_idempotency",
     "0013_product_search",
+    "0014_load",
 ];
 
 /// Key of the advisory lock that keeps two migrations apart.
-const LOCK: i64 = i64::from_be_bytes(*b"catwalk\0");
+pub const LOCK: i64 = i64::from_be_bytes(*b"catwalk\0");
 
 /// Oldest server that is supported.
 const SERVER_VERSION_MIN: i64 = 140_000;
@@ -91,6 +92,11 @@ pub fn check(client: &Client) -> Result<()> {
         bail!("{} migrations are missing; run `catwalk migrate`", MIGRATIONS.len() - done.len());
     }
     Ok(())
+}
+
+/// How many there are: another number is another schema.
+pub fn count() -> usize {
+    MIGRATIONS.len()
 }
 
 fn applied(client: &Client) -> Result<Vec<(String, i64)>> {

@@ -14,7 +14,10 @@ use nix::sys::signal::Signal;
 
 use crate::cli;
 use crate::config::{Config, Sources};
-use crate::etl;
+use crate::etl::load::OnBad;
+use crate::etl::progress::Audience;
+use crate::etl::seed::Profile;
+use crate::etl::{self, Effort};
 use crate::heritage;
 use crate::limits::DEV_CACHE_SIZE_MAX_BYTES;
 use crate::master::{self, companion::Companion, events::Events};
@@ -145,9 +148,27 @@ fn fill_in_child(url: &str, archive: Option<PathBuf>, rejects: PathBuf, products
     if etl::load::has_products(&client)? {
         return Ok(0);
     }
+    let effort = Effort::of_machine(None);
     match archive {
-        Some(dir) => etl::load::run(&client, &etl::load::Options { dir, rejects, replace: false }),
-        None => etl::seed::run(&client, products, SEED).map(|()| 0),
+        Some(dir) => etl::load::run(
+            url,
+            &etl::load::Options {
+                dir,
+                rejects,
+                only: Vec::new(),
+                effort,
+                on_bad: OnBad::Reject,
+                dry_run: false,
+                start_over: false,
+                audience: Audience::People,
+            },
+        ),
+        None => {
+            let profile = Profile::Full;
+            let options =
+                etl::seed::Options { products, seed: SEED, profile, effort, audience: Audience::People };
+            etl::seed::run(url, &options).map(|()| 0)
+        }
     }
 }
 

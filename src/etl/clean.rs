@@ -3,14 +3,18 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
+use memchr::memchr;
+use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 
-use crate::etl::csv::{Record, Repair};
-use crate::etl::table::{Cell, Parent, Table};
+use crate::etl::csv::{Record, Rejected, Repair};
+use crate::etl::rows::Value;
+use crate::etl::table::{Cell, Parent, Table, COLUMNS_MAX};
 
 /// Signs that people write in front of prices.
 const CURRENCY_SIGNS: [char; 4] = ['$', '€', '£', '¥'];
@@ -20,37 +24,40 @@ const TIME_MAX_MS: i64 = 253_402_300_799_999;
 /// Digits before the decimal point that numeric(12, 2) holds.
 const PRICE_DIGITS_MAX: usize = 10;
 
-/// Ids loaded so far: each file's own, and those that children refer to.
+/// Ids that are loaded, for the files whose rows refer to them.
 #[derive(Default)]
-pub struct Known {
-    own: RoaringTreemap,
-    parents: HashMap<Parent, RoaringTreemap>,
-}
+pub struct Known(Mutex<HashMap<Parent, Arc<RoaringTreemap>>>);
 
 impl Known {
-    /// Starts a new file.
-    pub fn start(&mut self) {
-        self.own.clear();
+    pub fn add(&self, parent: Parent, ids: RoaringTreemap) {
+        self.0.lock().insert(parent, Arc::new(ids));
     }
 
-    /// Ends a file: its ids are known to its children.
-    pub fn finish(&mut self, is: Option<Parent>) {
-        if let Some(parent) = is {
-            let own = std::mem::take(&mut self.own);
-            if parent == Parent::Product {
-                self.parents.insert(Parent::RelatedProduct, own.clone());
-            }
-            self.parents.insert(parent, own);
-        }
+    /// Whether the ids of `parent` are known.
+    pub fn has(&self, parent: Parent) -> bool {
+        self.0.lock().contains_key(&parent.whose())
     }
 
-    fn has(&self, parent: Parent, id: i64) -> bool {
-        self.parents.get(&parent).is_some_and(|ids| ids.contains(id as u64))
+    /// Keys to check a file against: all of its parents' files have been read.
+    pub fn keys(&self) -> Keys {
+        Keys { own: RoaringTreemap::new(), parents: self.0.lock().clone() }
     }
 }
 
-/// A cell ready to be copied: NULL or text.
-pub type Value<'r> = Option<Cow<'r, str>>;
+/// The ids of one file so far, and of those that it may refer to.
+pub struct Keys {
+    pub own: RoaringTreemap,
+    parents: HashMap<Parent, Arc<RoaringTreemap>>,
+}
+
+impl Keys {
+    fn has(&self, parent: Parent, id: i64) -> bool {
+        self.parents.get(&parent.whose()).is_some_and(|ids| ids.contains(id as u64))
+    }
+}
+
+/// A row's values, in the order of the table's columns.
+pub type Row<'r> = ArrayVec<Value<'r>, COLUMNS_MAX>;
 
 /// A reason, and the column it is about where it is about one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,45 +66,47 @@ pub struct Reason {
     pub column: Option<&'static str>,
 }
 
-impl Reason {
-    pub fn new(text: &'static str) -> Reason {
-        Reason { text: Cow::Borrowed(text), column: None }
+impl From<Rejected> for Reason {
+    fn from(rejected: Rejected) -> Reason {
+        Reason { text: Cow::Borrowed(rejected.reason), column: None }
     }
+}
 
+impl Reason {
     fn of(column: &'static str, text: impl Into<Cow<'static, str>>) -> Reason {
         Reason { text: text.into(), column: Some(column) }
     }
 }
 
-/// Cleans a record whose fields stand in the order that `order` gives; values come in the order of the table's
-/// columns. Keys are looked at first: ids, then parents, then everything else.
+/// Cleans a record whose fields stand in the order that `order` gives. Keys are looked at first: ids, then parents, then everything
+/// else.
 ///
 /// # Errors
-/// The reason for which the record is rejected; `known` is as before then.
+/// The reason for which the record is rejected; `keys` is as before then.
 pub fn clean<'r>(
     table: &'static Table,
     order: &[usize],
     record: &'r Record,
-    known: &mut Known,
+    keys: &mut Keys,
     repairs: &mut Vec<Repair>,
-) -> Result<Vec<Value<'r>>, Reason> {
-    let mut cells: Vec<&str> = vec![""; table.columns.len()];
-    for (field, column) in record.fields.iter().zip(order) {
+) -> Result<Row<'r>, Reason> {
+    let mut cells = [""; COLUMNS_MAX];
+    for (field, column) in record.fields().zip(order) {
         cells[*column] = field;
     }
-    let own_id = check_keys(table, &cells, known)?;
-    let mut values = Vec::with_capacity(cells.len());
+    let own_id = check_keys(table, &cells, keys)?;
+    let mut values = Row::new();
     for (column, cell) in table.columns.iter().zip(cells) {
         let value = read_cell(column.cell, cell, repairs).map_err(|why| Reason::of(column.name, why))?;
         values.push(value);
     }
-    known.own.insert(own_id as u64);
+    keys.own.insert(own_id as u64);
     Ok(values)
 }
 
-fn check_keys(table: &'static Table, cells: &[&str], known: &Known) -> Result<i64, Reason> {
+fn check_keys(table: &'static Table, cells: &[&str], keys: &Keys) -> Result<i64, Reason> {
     let mut own_id = 0;
-    let mut parents = Vec::new();
+    let mut parents = ArrayVec::<_, COLUMNS_MAX>::new();
     for (column, cell) in table.columns.iter().zip(cells) {
         if !matches!(column.cell, Cell::Id | Cell::Parent(_)) {
             continue;
@@ -108,14 +117,14 @@ fn check_keys(table: &'static Table, cells: &[&str], known: &Known) -> Result<i6
             _ => own_id = id,
         }
     }
-    if known.own.contains(own_id as u64) {
+    if keys.own.contains(own_id as u64) {
         return Err(Reason::of("id", "duplicate id"));
     }
     for (column, parent, id) in parents {
         if parent == Parent::RelatedProduct && id == 0 {
             return Err(Reason::of(column, "related product 0"));
         }
-        if !known.has(parent, id) {
+        if !keys.has(parent, id) {
             return Err(Reason::of(column, parent.missing()));
         }
     }
@@ -128,52 +137,53 @@ fn read_id(cell: &str) -> Option<i64> {
 }
 
 fn read_cell<'r>(kind: Cell, cell: &'r str, repairs: &mut Vec<Repair>) -> Result<Value<'r>, String> {
-    let is_null = cell.trim() == "null";
+    let plain = cell.trim();
+    let is_null = plain == "null";
     match kind {
-        Cell::Id | Cell::Parent(_) => Ok(Some(Cow::Borrowed(cell.trim()))),
-        Cell::TextOrNull if is_null => Ok(None),
-        Cell::Text if is_null => Err("is null".into()),
-        Cell::Text | Cell::TextOrNull if cell.contains('\0') => Err("holds a NUL character".into()),
-        Cell::Text | Cell::TextOrNull => Ok(Some(Cow::Borrowed(cell))),
-        Cell::PriceOrNull | Cell::NumberOrNull if is_null || cell.trim().is_empty() => Ok(None),
-        Cell::Price | Cell::PriceOrNull => read_price(cell, repairs).map(|price| Some(Cow::Borrowed(price))),
-        Cell::NumberOrNull | Cell::Number => {
-            let cell = cell.trim();
-            cell.parse::<i64>().map_err(|_| format!("{cell:?} is not a whole number"))?;
-            Ok(Some(Cow::Borrowed(cell)))
+        Cell::Id | Cell::Parent(_) => {
+            read_id(cell).map(Value::Bigint).ok_or_else(|| "id is not a number".into())
         }
-        Cell::Rating => match cell.trim().parse::<i64>() {
-            Ok(1..=5) => Ok(Some(Cow::Borrowed(cell.trim()))),
-            Ok(_) => Err("rating out of range".into()),
-            Err(_) => Err(format!("{cell:?} is not a whole number")),
+        Cell::TextOrNull if is_null => Ok(Value::Null),
+        Cell::Text if is_null => Err("is null".into()),
+        Cell::Text | Cell::TextOrNull if memchr(0, cell.as_bytes()).is_some() => {
+            Err("holds a NUL character".into())
+        }
+        Cell::Text | Cell::TextOrNull => Ok(Value::Text(cell)),
+        Cell::PriceOrNull | Cell::NumberOrNull if is_null || plain.is_empty() => Ok(Value::Null),
+        Cell::Price | Cell::PriceOrNull => read_price(plain, repairs).map(Value::Cents),
+        Cell::NumberOrNull | Cell::Number => read_number(plain).map(Value::Bigint),
+        Cell::Rating => match read_number(plain)? {
+            rating @ 1..=5 => Ok(Value::Smallint(rating as i16)),
+            _ => Err("rating out of range".into()),
         },
-        Cell::Time => read_time(cell.trim()).map(|time| Some(Cow::Owned(time))),
-        Cell::Boolean => match cell.trim().to_ascii_lowercase().as_str() {
-            "true" | "1" => Ok(Some(Cow::Borrowed("t"))),
-            "false" | "0" => Ok(Some(Cow::Borrowed("f"))),
-            _ => Err(format!("{cell:?} is neither true nor false")),
-        },
+        Cell::Time => read_time(plain).map(Value::Time),
+        Cell::Boolean if plain == "1" || plain.eq_ignore_ascii_case("true") => Ok(Value::Boolean(true)),
+        Cell::Boolean if plain == "0" || plain.eq_ignore_ascii_case("false") => Ok(Value::Boolean(false)),
+        Cell::Boolean => Err(format!("{cell:?} is neither true nor false")),
     }
 }
 
-/// Epoch milliseconds, or a day that begins at midnight UTC; as PostgreSQL reads times.
-fn read_time(cell: &str) -> Result<String, String> {
-    let time = match cell.parse::<i64>() {
-        Ok(ms) => Timestamp::from_millisecond(ms).ok(),
+fn read_number(cell: &str) -> Result<i64, String> {
+    cell.parse().map_err(|_| format!("{cell:?} is not a whole number"))
+}
+
+/// Epoch milliseconds, or a day that begins at midnight UTC; in epoch milliseconds.
+fn read_time(cell: &str) -> Result<i64, String> {
+    let time_ms = match cell.parse::<i64>() {
+        Ok(ms) => Some(ms),
         Err(_) => cell
             .parse::<Date>()
             .ok()
             .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
-            .map(|midnight| midnight.timestamp()),
+            .map(|midnight| midnight.timestamp().as_millisecond()),
     };
-    let time = time.filter(|time| (TIME_MIN_MS..=TIME_MAX_MS).contains(&time.as_millisecond()));
-    time.map(|time| format!("{time:.3}"))
+    time_ms
+        .filter(|ms| (TIME_MIN_MS..=TIME_MAX_MS).contains(ms))
         .ok_or_else(|| format!("{cell:?} is neither epoch milliseconds nor a day"))
 }
 
-/// Digits and at most two decimals; a currency sign in front is dropped, and counted.
-fn read_price<'r>(cell: &'r str, repairs: &mut Vec<Repair>) -> Result<&'r str, String> {
-    let cell = cell.trim();
+/// Digits and at most two decimals, in cents; a currency sign in front is dropped, and counted.
+fn read_price(cell: &str, repairs: &mut Vec<Repair>) -> Result<u64, String> {
     let price = cell.trim_start_matches(CURRENCY_SIGNS).trim_start();
     let (whole, decimals) = price.split_once('.').unwrap_or((price, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
@@ -181,55 +191,57 @@ fn read_price<'r>(cell: &'r str, repairs: &mut Vec<Repair>) -> Result<&'r str, S
     if whole.is_empty() || !digits(whole) || !digits(decimals) {
         return Err(format!("{cell:?} is not a price"));
     }
-    if significant.len() > 2 || whole.trim_start_matches('0').len() > PRICE_DIGITS_MAX {
+    let whole = whole.trim_start_matches('0');
+    if significant.len() > 2 || whole.len() > PRICE_DIGITS_MAX {
         return Err(format!("{cell:?} does not fit a price of ten digits and two decimals"));
     }
     if price.len() != cell.len() {
         repairs.push(Repair::CurrencySign);
     }
-    Ok(price)
+    let number = |digits: &str| digits.bytes().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    let hundredths = number(significant) * if significant.len() == 1 { 10 } else { 1 };
+    Ok(number(whole) * 100 + hundredths)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::etl::csv::Reader;
     use crate::etl::table::TABLES;
 
-    fn clean_product(
-        fields: &[&str],
-        known: &mut Known,
-    ) -> Result<(Vec<Option<String>>, Vec<Repair>), Reason> {
-        let record =
-            Record { line: 2, fields: fields.iter().map(|f| f.to_string()).collect(), repairs: Vec::new() };
+    /// Cleans one product after the ids in `keys`; how many repairs it took.
+    fn clean_product(fields: &[&str], keys: &mut Keys) -> Result<usize, Reason> {
+        let text = format!("id,name,slogan,description,category,default_price\n{}\n", fields.join(","));
+        let mut record = Record::default();
+        Reader::open(text.as_bytes()).unwrap().0.read(&mut record).unwrap().unwrap().unwrap();
         let mut repairs = Vec::new();
-        let values = clean(&TABLES[0], &[0, 1, 2, 3, 4, 5], &record, known, &mut repairs)?;
-        Ok((values.into_iter().map(|v| v.map(|t| t.into_owned())).collect(), repairs))
+        clean(&TABLES[0], &[0, 1, 2, 3, 4, 5], &record, keys, &mut repairs).map(|_| repairs.len())
     }
 
     #[test]
     fn the_first_of_two_ids_stays() {
-        let mut known = Known::default();
+        let mut keys = Known::default().keys();
         let row = ["9223372036854775807", "a", "", "c", "d", "1"];
-        assert!(clean_product(&row, &mut known).is_ok());
-        assert_eq!(clean_product(&row, &mut known).unwrap_err().text, "duplicate id");
+        assert!(clean_product(&row, &mut keys).is_ok());
+        assert_eq!(clean_product(&row, &mut keys).unwrap_err().text, "duplicate id");
         let mut bad = row;
         bad[0] = "7";
         bad[5] = "cheap";
-        assert!(clean_product(&bad, &mut known).is_err());
+        assert!(clean_product(&bad, &mut keys).is_err());
         bad[5] = "7.50";
-        assert!(clean_product(&bad, &mut known).is_ok(), "a rejected row does not take its id");
+        assert!(clean_product(&bad, &mut keys).is_ok(), "a rejected row does not take its id");
     }
 
     #[test]
     fn prices() {
         let read = |text: &str| {
             let mut repairs = Vec::new();
-            read_price(text, &mut repairs).map(|p| (p.to_string(), repairs.len()))
+            read_price(text.trim(), &mut repairs).map(|cents| (cents, repairs.len()))
         };
-        assert_eq!(read("140"), Ok(("140".into(), 0)));
-        assert_eq!(read(" 99.5 "), Ok(("99.5".into(), 0)));
-        assert_eq!(read("$720"), Ok(("720".into(), 1)));
-        assert_eq!(read("€ 7.50"), Ok(("7.50".into(), 1)));
+        assert_eq!(read("140"), Ok((14_000, 0)));
+        assert_eq!(read(" 99.5 "), Ok((9_950, 0)));
+        assert_eq!(read("$720"), Ok((72_000, 1)));
+        assert_eq!(read("€ 7.50"), Ok((750, 1)));
         for bad in ["", "free", "-5", "1.2.3", "12.345", "12345678901", "1e5", "NaN"] {
             assert!(read(bad).is_err(), "{bad}");
         }
@@ -238,10 +250,9 @@ mod tests {
     #[test]
     fn times() {
         let read = |text: &str| read_time(text).ok();
-        assert_eq!(read("1628913634932").as_deref(), Some("2021-08-14T04:00:34.932Z"));
-        assert_eq!(read("0").as_deref(), Some("1970-01-01T00:00:00.000Z"));
-        assert_eq!(read("-1").as_deref(), Some("1969-12-31T23:59:59.999Z"));
-        assert_eq!(read("2018-01-17").as_deref(), Some("2018-01-17T00:00:00.000Z"));
+        assert_eq!(read("1628913634932"), Some(1_628_913_634_932));
+        assert_eq!((read("0"), read("-1")), (Some(0), Some(-1)));
+        assert_eq!(read("2018-01-17"), Some(1_516_147_200_000));
         for bad in
             ["", "yesterday", "2018-13-01", "9223372036854775807", "253402300800000", "-62135596800001"]
         {
@@ -251,9 +262,9 @@ mod tests {
 
     #[test]
     fn ids_that_are_no_numbers() {
-        let mut known = Known::default();
+        let mut keys = Known::default().keys();
         for id in ["x1", "", "1.5", "-1", "99999999999999999999", "null"] {
-            let error = clean_product(&[id, "a", "b", "c", "d", "1"], &mut known).unwrap_err();
+            let error = clean_product(&[id, "a", "b", "c", "d", "1"], &mut keys).unwrap_err();
             assert_eq!(error.text, "id is not a number", "{id}");
         }
     }

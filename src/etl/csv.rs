@@ -1,21 +1,28 @@
 //! Physical lines to records, with the quoting damage of real archives mended where that is certain.
 //! Runs in: offline. No I/O of its own beyond `BufRead`; memory is one record.
 //!
-//! A general CSV reader gives fields but not where a quote stood open, and takes a quote after a blank for text;
-//! both are what mending needs, so the splitting is done here.
+//! Lines whose quoting is in order are split by csv-core; where a quote stands open, or in the middle of a text, the splitting is
+//! done here, because mending needs to know where.
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
+use csv_core::{ReadRecordResult, Terminator};
 use encoding_rs::WINDOWS_1252;
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
+use serde::{Deserialize, Serialize};
 
 use crate::limits::{CSV_JOIN_LINES_MAX, CSV_LINE_SIZE_MAX_BYTES};
 
 /// What had to be mended in a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Repair {
+    #[serde(rename = "closing quote")]
     ClosingQuote,
+    #[serde(rename = "currency sign")]
     CurrencySign,
+    #[serde(rename = "Windows-1252 text")]
     Windows1252,
 }
 
@@ -29,20 +36,41 @@ impl Repair {
     }
 }
 
-/// A record: its fields, unquoted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A record: its fields, unquoted, one behind the other. Reading into the same one again and again allocates nothing.
+#[derive(Debug, Default)]
 pub struct Record {
     /// First physical line; the header is line 1.
     pub line: u64,
-    pub fields: Vec<String>,
+    text: String,
+    /// Where each field ends.
+    ends: Vec<usize>,
     pub repairs: Vec<Repair>,
 }
 
-/// What a position of the file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    Record(Record),
-    Reject { line: u64, reason: &'static str },
+impl Record {
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
+    }
+
+    fn start(&mut self, line: u64) {
+        self.line = line;
+        self.text.clear();
+        self.ends.clear();
+        self.repairs.clear();
+    }
+
+    fn push(&mut self, field: &str) {
+        self.text.push_str(field);
+        self.ends.push(self.text.len());
+    }
+}
+
+/// A line that is no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejected {
+    pub line: u64,
+    pub reason: &'static str,
 }
 
 pub const FIELDS_MISSING: &str = "fields missing";
@@ -53,9 +81,15 @@ const LINE_TOO_LONG: &str = "line too long";
 pub struct Reader<R> {
     input: R,
     /// Lines read ahead, oldest first.
-    ahead: std::collections::VecDeque<Line>,
+    ahead: VecDeque<Line>,
+    /// Room of lines that were read.
+    spare: Vec<Vec<u8>>,
     lines_read: u64,
     columns: usize,
+    core: csv_core::Reader,
+    /// What csv-core made of a line: fields one behind the other, and where each ends.
+    split: Vec<u8>,
+    split_ends: Vec<usize>,
 }
 
 struct Line {
@@ -67,7 +101,16 @@ struct Line {
 impl<R: BufRead> Reader<R> {
     /// Reads the header; returns its names as they stand, without quotes and blanks.
     pub fn open(input: R) -> io::Result<(Reader<R>, Vec<String>)> {
-        let mut reader = Reader { input, ahead: Default::default(), lines_read: 0, columns: 0 };
+        let mut reader = Reader {
+            input,
+            ahead: VecDeque::new(),
+            spare: Vec::new(),
+            lines_read: 0,
+            columns: 0,
+            core: csv_core::ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build(),
+            split: Vec::new(),
+            split_ends: Vec::new(),
+        };
         let header = reader.next_line()?.map(|l| l.bytes).unwrap_or_default();
         let header = header.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&header);
         let names: Vec<String> =
@@ -76,41 +119,80 @@ impl<R: BufRead> Reader<R> {
         Ok((reader, names))
     }
 
-    /// The next record or rejected line; None at the end. Empty lines are passed over.
-    pub fn next_item(&mut self) -> io::Result<Option<Item>> {
+    /// Reads the next record, or says which line is none; None at the end. Empty lines are passed over.
+    pub fn read(&mut self, record: &mut Record) -> io::Result<Option<Result<(), Rejected>>> {
         loop {
             let Some(line) = self.next_line()? else { return Ok(None) };
+            record.start(line.number);
             if line.too_long {
-                return Ok(Some(Item::Reject { line: line.number, reason: LINE_TOO_LONG }));
+                return Ok(Some(Err(Rejected { line: line.number, reason: LINE_TOO_LONG })));
             }
             if !line.bytes.trim_ascii().is_empty() {
-                return self.read_record(line).map(Some);
+                let outcome = match self.read_clean(&line.bytes, record) {
+                    true => Ok(()),
+                    false => self.mend(&line, record)?,
+                };
+                self.spare.push(line.bytes);
+                return Ok(Some(outcome));
             }
+            self.spare.push(line.bytes);
         }
     }
 
-    fn read_record(&mut self, line: Line) -> io::Result<Item> {
+    /// Reads a line with its quotes in order, the right number of fields, and text in UTF-8: nearly all are such.
+    fn read_clean(&mut self, line: &[u8], record: &mut Record) -> bool {
+        let has_quotes = memchr(b'"', line).is_some();
+        if has_quotes && !quotes_are_in_order(line) {
+            return false;
+        }
+        self.split.resize(line.len().max(self.split.len()), 0);
+        self.split_ends.resize(self.columns + 1, 0);
+        let (_, _, written, ends) = self.core.read_record(line, &mut self.split, &mut self.split_ends);
+        let rest = (&mut self.split[written..], &mut self.split_ends[ends..]);
+        let (result, _, more, more_ends) = self.core.read_record(b"\n", rest.0, rest.1);
+        if result != ReadRecordResult::Record || ends + more_ends != self.columns {
+            self.core.reset();
+            return false;
+        }
+        let Ok(text) = std::str::from_utf8(&self.split[..written + more]) else { return false };
+        let (mut start, mut raw) = (0, 0);
+        for &end in &self.split_ends[..self.columns] {
+            let Some(field) = text.get(start..end) else { return false };
+            let is_quoted = has_quotes && line.get(raw) == Some(&b'"');
+            raw += field.len() + 1;
+            if is_quoted {
+                raw += 2 + memchr_iter(b'"', field.as_bytes()).count();
+            }
+            record.push(if is_quoted { field } else { trim(field) });
+            start = end;
+        }
+        true
+    }
+
+    /// Reads a line that needs to be looked at closely, with those that belong to it.
+    fn mend(&mut self, line: &Line, record: &mut Record) -> io::Result<Result<(), Rejected>> {
+        record.start(line.number);
         let plain = split(&line.bytes, Quotes::AsTheyStand);
         if plain.is_whole() {
-            return Ok(self.check(line.number, &plain, &[]));
+            return Ok(self.take(&plain, None, record));
         }
         if plain.open && !plain.stray && plain.fields.len() == self.columns {
-            return Ok(self.check(line.number, &plain, &[Repair::ClosingQuote]));
+            return Ok(self.take(&plain, Some(Repair::ClosingQuote), record));
         }
         let mended = split(&line.bytes, Quotes::EndBeforeNext);
         if mended.fields.len() == self.columns && !mended.stray {
-            return Ok(self.check(line.number, &mended, &[Repair::ClosingQuote]));
+            return Ok(self.take(&mended, Some(Repair::ClosingQuote), record));
         }
         if plain.open {
-            if let Some(joined) = self.join(&line)? {
-                return Ok(self.check(line.number, &split(&joined, Quotes::AsTheyStand), &[]));
+            if let Some(joined) = self.join(line)? {
+                return Ok(self.take(&split(&joined, Quotes::AsTheyStand), None, record));
             }
         }
         if plain.stray && plain.fields.len() == self.columns {
             // Quotes inside a quoted text, not doubled: the text is plain all the same.
-            return Ok(self.check(line.number, &plain, &[]));
+            return Ok(self.take(&plain, None, record));
         }
-        Ok(Item::Reject { line: line.number, reason: miscount(plain.fields.len(), self.columns) })
+        Ok(Err(Rejected { line: line.number, reason: miscount(plain.fields.len(), self.columns) }))
     }
 
     /// Joins following lines to one whose quote is open, until the fields fit. None, and nothing consumed, when
@@ -139,21 +221,23 @@ impl<R: BufRead> Reader<R> {
         Ok(None)
     }
 
-    fn check(&self, line: u64, split: &Split, repairs: &[Repair]) -> Item {
+    /// Takes over the fields of a line that was split here.
+    fn take(&self, split: &Split, repair: Option<Repair>, record: &mut Record) -> Result<(), Rejected> {
         if split.fields.len() != self.columns {
-            return Item::Reject { line, reason: miscount(split.fields.len(), self.columns) };
+            let reason = miscount(split.fields.len(), self.columns);
+            return Err(Rejected { line: record.line, reason });
         }
-        let mut record = Record { line, fields: Vec::with_capacity(self.columns), repairs: repairs.to_vec() };
-        let mut decoded = false;
+        record.repairs.extend(repair);
+        let mut is_decoded = false;
         for field in &split.fields {
-            let (text, foreign) = text(field);
-            decoded |= foreign;
-            record.fields.push(text);
+            let (text, is_foreign) = text(field);
+            is_decoded |= is_foreign;
+            record.push(&text);
         }
-        if decoded {
+        if is_decoded {
             record.repairs.push(Repair::Windows1252);
         }
-        Item::Record(record)
+        Ok(())
     }
 
     fn next_line(&mut self) -> io::Result<Option<Line>> {
@@ -175,7 +259,8 @@ impl<R: BufRead> Reader<R> {
 
     /// One physical line without its end; a line over the limit keeps only its beginning.
     fn read_line(&mut self) -> io::Result<Option<Line>> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
         let mut too_long = false;
         loop {
             let chunk = self.input.fill_buf()?;
@@ -220,11 +305,38 @@ fn starts_like_record(line: &[u8]) -> bool {
 }
 
 /// A field as text, and whether it had to be decoded.
-fn text(bytes: &[u8]) -> (String, bool) {
+fn text(bytes: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => (text.to_string(), false),
-        Err(_) => (WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(), true),
+        Ok(text) => (Cow::Borrowed(text), false),
+        Err(_) => (WINDOWS_1252.decode_without_bom_handling(bytes).0, true),
     }
+}
+
+/// A field without quotes: without the blanks before it, and whatever is white behind it.
+fn trim(field: &str) -> &str {
+    field.trim_start_matches([' ', '\t']).trim_end_matches(|c: char| c.is_ascii_whitespace())
+}
+
+/// Every quote opens a field, closes it, or is doubled in it, with no blanks between.
+fn quotes_are_in_order(line: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(open) = memchr(b'"', &line[at..]).map(|n| at + n) {
+        if open > 0 && line[open - 1] != b',' {
+            return false;
+        }
+        at = open + 1;
+        loop {
+            let Some(quote) = memchr(b'"', &line[at..]).map(|n| at + n) else { return false };
+            at = quote + 2;
+            match line.get(quote + 1) {
+                None => return true,
+                Some(b'"') => {}
+                Some(b',') => break,
+                Some(_) => return false,
+            }
+        }
+    }
+    true
 }
 
 /// How an open quote may end.
@@ -333,17 +445,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What a line of a file holds, with the repairs.
+    type Item = Result<(u64, Vec<String>, Vec<Repair>), Rejected>;
+
     fn items(text: &[u8]) -> Vec<Item> {
         let (mut reader, _) = Reader::open(text).unwrap();
-        std::iter::from_fn(|| reader.next_item().unwrap()).collect()
+        let mut record = Record::default();
+        std::iter::from_fn(|| {
+            let outcome = reader.read(&mut record).unwrap()?;
+            let fields = record.fields().map(str::to_string).collect();
+            Some(outcome.map(|()| (record.line, fields, record.repairs.clone())))
+        })
+        .collect()
     }
 
     fn fields(text: &str) -> Vec<Vec<String>> {
-        let record = |item| match item {
-            Item::Record(r) => r.fields,
-            other => panic!("{other:?}"),
-        };
-        items(text.as_bytes()).into_iter().map(record).collect()
+        items(text.as_bytes()).into_iter().map(|item| item.unwrap().1).collect()
     }
 
     #[test]
@@ -359,19 +476,16 @@ mod tests {
     #[test]
     fn a_quote_open_at_the_end_is_closed_where_the_fields_fit() {
         let all = items(b"id,x,y\n1,\"a\",\"b\n2,\"c\",\"d\"\n");
-        let Item::Record(first) = &all[0] else { panic!() };
-        assert_eq!(
-            (first.fields.join("|"), &first.repairs[..]),
-            ("1|a|b".into(), &[Repair::ClosingQuote][..])
-        );
+        let (_, fields, repairs) = all[0].as_ref().unwrap();
+        assert_eq!((fields.join("|"), &repairs[..]), ("1|a|b".into(), &[Repair::ClosingQuote][..]));
         assert_eq!(all.len(), 2);
     }
 
     #[test]
     fn a_quote_lost_in_the_middle_is_closed_before_the_next() {
         for text in ["id,x,y\n1,\"a,\"b\"\n", "id, x, y\n1, \"a, \"b\"\n"] {
-            let Item::Record(r) = &items(text.as_bytes())[0] else { panic!("{text}") };
-            assert_eq!((r.fields.join("|"), r.repairs.len()), ("1|a|b".into(), 1), "{text}");
+            let (_, fields, repairs) = items(text.as_bytes()).remove(0).unwrap();
+            assert_eq!((fields.join("|"), repairs.len()), ("1|a|b".into(), 1), "{text}");
         }
     }
 
@@ -382,22 +496,24 @@ mod tests {
             vec![vec!["1", "a\nb", "c"], vec!["2", "d", "e"]]
         );
         let all = items(b"id,x,y\n1,\"a\n2,d,e\n");
-        assert_eq!(all[0], Item::Reject { line: 2, reason: FIELDS_MISSING });
-        assert!(matches!(&all[1], Item::Record(r) if r.line == 3));
+        assert_eq!(all[0], Err(Rejected { line: 2, reason: FIELDS_MISSING }));
+        assert_eq!(all[1].as_ref().unwrap().0, 3);
     }
 
     #[test]
     fn miscounted_fields_are_rejected_with_their_line() {
         let all = items(b"id,x\n1\n2,a,b\n3,c\n");
-        assert_eq!(all[0], Item::Reject { line: 2, reason: FIELDS_MISSING });
-        assert_eq!(all[1], Item::Reject { line: 3, reason: TOO_MANY_FIELDS });
-        assert!(matches!(&all[2], Item::Record(r) if r.line == 4));
+        assert_eq!(all[0], Err(Rejected { line: 2, reason: FIELDS_MISSING }));
+        assert_eq!(all[1], Err(Rejected { line: 3, reason: TOO_MANY_FIELDS }));
+        assert_eq!(all[2].as_ref().unwrap().0, 4);
     }
 
     #[test]
     fn text_that_is_not_utf8_is_windows_1252() {
-        let Item::Record(r) = &items(b"id,x\n1,Caf\xE9\n")[0] else { panic!() };
-        assert_eq!((r.fields[1].as_str(), &r.repairs[..]), ("Café", &[Repair::Windows1252][..]));
+        let (_, fields, repairs) = items(b"id,x\n1,Caf\xE9\n").remove(0).unwrap();
+        assert_eq!((fields[1].as_str(), &repairs[..]), ("Café", &[Repair::Windows1252][..]));
+        // A character whose bytes are in two fields is none.
+        assert_eq!(items(b"id,x\n1\xC3,\xA9\n").remove(0).unwrap().1, ["1Ã", "©"]);
     }
 
     /// Quotes and commas, or several lines. Not both, and never lines in the last field: there a quote open at a
@@ -417,6 +533,21 @@ mod tests {
             let read = fields(&text);
             let expected: Vec<Vec<String>> = rows.iter().enumerate().map(|(n, (a, b))| vec![n.to_string(), a.clone(), b.clone()]).collect();
             prop_assert_eq!(read, expected);
+        }
+
+        /// Whatever csv-core is trusted with, the splitting here makes the same of.
+        #[test]
+        fn both_ways_of_splitting_agree(line in "[a-c,\"\t é]{0,24}") {
+            let columns = split(line.as_bytes(), Quotes::AsTheyStand).fields.len();
+            let header = vec!["c"; columns].join(",") + "\n";
+            let (mut reader, _) = Reader::open(header.as_bytes()).unwrap();
+            let (mut fast, mut slow) = (Record::default(), Record::default());
+            if reader.read_clean(line.as_bytes(), &mut fast) {
+                let line = Line { number: 0, bytes: line.into_bytes(), too_long: false };
+                prop_assert_eq!(reader.mend(&line, &mut slow).unwrap(), Ok(()));
+                prop_assert_eq!(fast.fields().collect::<Vec<_>>(), slow.fields().collect::<Vec<_>>());
+                prop_assert_eq!(fast.repairs, slow.repairs);
+            }
         }
 
         #[test]

@@ -2,15 +2,16 @@
 //! images for the image service.
 //! Runs in: offline.
 
-use indicatif::ProgressBar;
-use may_postgres::Error;
+use anyhow::Result;
 
-use crate::etl::copy::Rows;
-use crate::etl::seed::{Dice, Part, Plan, PHRASES};
+use crate::etl::rows::{Rows, Value};
+use crate::etl::seed::{part, picture, Dice, Part, Plan, PHRASES};
+
+use Value::{Bigint, Boolean, Null, Smallint, Text};
 
 /// Tables in the order of their references.
 pub(super) const PARTS: &[Part] = &[
-    (
+    part(
         "reviews",
         &[
             "id",
@@ -26,17 +27,19 @@ pub(super) const PARTS: &[Part] = &[
             "response",
             "helpfulness",
         ],
+        6.0,
         write_reviews,
     ),
-    ("reviews_photos", &["id", "review_id", "url"], write_review_photos),
-    ("characteristics", &["id", "product_id", "name"], write_characteristics),
-    ("characteristic_reviews", &["id", "characteristic_id", "review_id", "value"], write_ratings),
-    (
+    part("reviews_photos", &["id", "review_id", "url"], 3.0, write_review_photos),
+    part("characteristics", &["id", "product_id", "name"], 4.0, write_characteristics),
+    part("characteristic_reviews", &["id", "characteristic_id", "review_id", "value"], 24.0, write_ratings),
+    part(
         "questions",
         &["id", "product_id", "body", "date_written", "asker_name", "asker_email", "reported", "helpful"],
+        3.5,
         write_questions,
     ),
-    (
+    part(
         "answers",
         &[
             "id",
@@ -48,23 +51,26 @@ pub(super) const PARTS: &[Part] = &[
             "reported",
             "helpful",
         ],
+        7.0,
         write_answers,
     ),
-    ("answers_photos", &["id", "answer_id", "url"], write_answer_photos),
-    (
+    part("answers_photos", &["id", "answer_id", "url"], 3.5, write_answer_photos),
+    part(
         SHOE_IMAGES,
         &["id", "shoe_id", "img1", "img2", "img3", "img4", "img5", "img6", "img7"],
+        1.0,
         write_shoe_images,
-    ),
+    )
+    .catalog(),
 ];
 
 /// The image service's table, which no archive has.
 pub(super) const SHOE_IMAGES: &str = "shoe_images";
 /// Images of a shoe.
-const SHOE_IMAGES_EACH: u64 = 7;
+const SHOE_IMAGES_EACH: usize = 7;
 
 /// Parts of the dice: none of those of the products' tables.
-mod part {
+mod die {
     pub const REVIEW_COUNT: u64 = 20;
     pub const REVIEW: u64 = 21;
     pub const REVIEW_PHOTO_COUNT: u64 = 22;
@@ -109,19 +115,19 @@ impl Plan {
 
     /// About six a product.
     fn reviews(self) -> impl Iterator<Item = (u64, std::ops::Range<u64>)> {
-        self.each(part::REVIEW_COUNT, 13)
+        self.each(die::REVIEW_COUNT, 13)
     }
 
     /// About three and a half a product.
     fn questions(self) -> impl Iterator<Item = (u64, std::ops::Range<u64>)> {
-        self.each(part::QUESTION_COUNT, 8)
+        self.each(die::QUESTION_COUNT, 8)
     }
 
     /// Each question with the ids of its answers, about two.
     fn answers(self) -> impl Iterator<Item = (u64, std::ops::Range<u64>)> {
         let mut next = 1;
         self.questions().flat_map(|(_, questions)| questions).map(move |question| {
-            let answers = next..next + Dice::new(self.seed, part::ANSWER_COUNT, question).below(5);
+            let answers = next..next + Dice::new(self.seed, die::ANSWER_COUNT, question).below(5);
             next = answers.end;
             (question, answers)
         })
@@ -129,44 +135,57 @@ impl Plan {
 }
 
 impl Dice {
-    fn time(&mut self) -> String {
-        let ms = FIRST_DAY_MS + self.below(YEAR_MS);
-        let time = jiff::Timestamp::from_millisecond(ms as i64).expect("a time of 2021");
-        format!("{time:.3}")
-    }
-
-    fn name(&mut self) -> String {
-        let name = self.pick(NAMES);
-        format!("{name}{}", self.below(1000))
+    /// In epoch milliseconds.
+    fn time(&mut self) -> Value<'static> {
+        Value::Time((FIRST_DAY_MS + self.below(YEAR_MS)) as i64)
     }
 }
 
-/// Name and address of somebody.
-fn write_person(rows: &mut Rows, dice: &mut Dice) {
-    let name = dice.name();
-    rows.value(Some(&name));
-    rows.value(Some(&format!("{name}@example.com")));
+/// Somebody's name and address, made anew in the same room.
+#[derive(Default)]
+struct Person {
+    name: String,
+    email: String,
 }
 
-fn write_reviews(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
+impl Person {
+    fn roll(&mut self, dice: &mut Dice) {
+        self.name.clear();
+        let name = dice.pick(NAMES);
+        self.name.extend([name, itoa::Buffer::new().format(dice.below(1000))]);
+        self.email.clear();
+        self.email.extend([self.name.as_str(), "@example.com"]);
+    }
+}
+
+fn write_reviews(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
+    let (mut body, mut person) = (String::new(), Person::default());
     for (product, reviews) in plan.reviews() {
         for review in reviews {
-            let mut dice = Dice::new(plan.seed, part::REVIEW, review);
-            rows.number(review as i64);
-            rows.number(product as i64);
+            let mut dice = Dice::new(plan.seed, die::REVIEW, review);
             // More are content than not.
-            rows.number(1 + dice.below(5).max(dice.below(5)) as i64);
-            rows.value(Some(&dice.time()));
-            rows.value(Some(dice.pick(SUMMARIES)));
-            rows.value(Some(&format!("{} {}", dice.pick(PHRASES), dice.pick(PHRASES))));
-            rows.value(Some(if dice.one_in(4) { "f" } else { "t" }));
-            rows.value(Some(if dice.one_in(100) { "t" } else { "f" }));
-            write_person(rows, &mut dice);
-            rows.value(if dice.one_in(10) { Some("Thank you for writing.") } else { None });
-            rows.number(dice.below(30) as i64);
-            rows.end()?;
+            let rating = 1 + dice.below(5).max(dice.below(5)) as i16;
+            let (date, summary) = (dice.time(), dice.pick(SUMMARIES));
+            body.clear();
+            body.extend([dice.pick(PHRASES), " ", dice.pick(PHRASES)]);
+            let (recommend, reported) = (!dice.one_in(4), dice.one_in(100));
+            person.roll(&mut dice);
+            let response = if dice.one_in(10) { Text("Thank you for writing.") } else { Null };
+            rows.row(&[
+                Bigint(review as i64),
+                Bigint(product as i64),
+                Smallint(rating),
+                date,
+                Text(summary),
+                Text(&body),
+                Boolean(recommend),
+                Boolean(reported),
+                Text(&person.name),
+                Text(&person.email),
+                response,
+                Bigint(dice.below(30) as i64),
+            ])?;
         }
-        bar.inc(1);
     }
     Ok(())
 }
@@ -174,121 +193,109 @@ fn write_reviews(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), E
 /// Photos of each of `owners`, fewer than `below`.
 fn write_photos(
     plan: Plan,
-    rows: &mut Rows,
+    rows: &mut dyn Rows,
     part: u64,
     owners: impl Iterator<Item = u64>,
     below: u64,
-) -> Result<(), Error> {
-    let mut next = 1;
+) -> Result<()> {
+    let (mut next, mut url) = (1, String::new());
     for owner in owners {
-        for n in 0..Dice::new(plan.seed, part, owner).below(below) {
-            rows.number(next);
-            rows.number(owner as i64);
-            rows.value(Some(&format!("/pictures/{owner}-{}.svg?w=300", n + 1)));
-            rows.end()?;
+        for n in 1..=Dice::new(plan.seed, part, owner).below(below) {
+            picture(&mut url, owner, n, "300");
+            rows.row(&[Bigint(next), Bigint(owner as i64), Text(&url)])?;
             next += 1;
         }
     }
     Ok(())
 }
 
-fn write_review_photos(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
+fn write_review_photos(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
     let reviews = plan.reviews().flat_map(|(_, reviews)| reviews);
-    write_photos(plan, rows, part::REVIEW_PHOTO_COUNT, reviews, 2)?;
-    bar.inc(plan.products);
-    Ok(())
+    write_photos(plan, rows, die::REVIEW_PHOTO_COUNT, reviews, 2)
 }
 
-fn write_characteristics(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
+fn write_characteristics(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
     for id in 1..=plan.products {
-        let first = Dice::new(plan.seed, part::CHARACTERISTICS, id).below(CHARACTERISTICS.len() as u64);
+        let first = Dice::new(plan.seed, die::CHARACTERISTICS, id).below(CHARACTERISTICS.len() as u64);
         for n in 0..CHARACTERISTICS_EACH {
-            rows.number(characteristic(id, n));
-            rows.number(id as i64);
-            rows.value(Some(CHARACTERISTICS[((first + n) % CHARACTERISTICS.len() as u64) as usize]));
-            rows.end()?;
+            let name = CHARACTERISTICS[((first + n) % CHARACTERISTICS.len() as u64) as usize];
+            rows.row(&[characteristic(id, n), Bigint(id as i64), Text(name)])?;
         }
-        bar.inc(1);
     }
     Ok(())
 }
 
 /// Id of a product's n-th characteristic.
-fn characteristic(product: u64, n: u64) -> i64 {
-    ((product - 1) * CHARACTERISTICS_EACH + n + 1) as i64
+fn characteristic(product: u64, n: u64) -> Value<'static> {
+    Bigint(((product - 1) * CHARACTERISTICS_EACH + n + 1) as i64)
 }
 
-fn write_ratings(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
+fn write_ratings(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
     let mut next = 1;
     for (product, reviews) in plan.reviews() {
         for review in reviews {
-            let mut dice = Dice::new(plan.seed, part::RATING, review);
+            let mut dice = Dice::new(plan.seed, die::RATING, review);
             for n in 0..CHARACTERISTICS_EACH {
-                rows.number(next);
-                rows.number(characteristic(product, n));
-                rows.number(review as i64);
-                rows.number(1 + dice.below(5) as i64);
-                rows.end()?;
+                let value = Smallint(1 + dice.below(5) as i16);
+                rows.row(&[Bigint(next), characteristic(product, n), Bigint(review as i64), value])?;
                 next += 1;
             }
         }
-        bar.inc(1);
     }
     Ok(())
 }
 
-fn write_questions(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
-    for (product, questions) in plan.questions() {
-        for question in questions {
-            let mut dice = Dice::new(plan.seed, part::QUESTION, question);
-            rows.number(question as i64);
-            rows.number(product as i64);
-            write_text(rows, &mut dice, QUESTIONS)?;
-        }
-        bar.inc(1);
+fn write_questions(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
+    let asked = plan.questions().flat_map(|(product, questions)| questions.map(move |id| (id, product)));
+    write_texts(plan, rows, die::QUESTION, asked, QUESTIONS)
+}
+
+fn write_answers(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
+    let given = plan.answers().flat_map(|(question, answers)| answers.map(move |id| (id, question)));
+    write_texts(plan, rows, die::ANSWER, given, PHRASES)
+}
+
+/// What questions and answers have alike: id, whose it is, body, time, person, reported, helpful.
+fn write_texts(
+    plan: Plan,
+    rows: &mut dyn Rows,
+    part: u64,
+    owned: impl Iterator<Item = (u64, u64)>,
+    bodies: &[&str],
+) -> Result<()> {
+    let mut person = Person::default();
+    for (id, owner) in owned {
+        let mut dice = Dice::new(plan.seed, part, id);
+        let (body, time) = (dice.pick(bodies), dice.time());
+        person.roll(&mut dice);
+        rows.row(&[
+            Bigint(id as i64),
+            Bigint(owner as i64),
+            Text(body),
+            time,
+            Text(&person.name),
+            Text(&person.email),
+            Boolean(dice.one_in(100)),
+            Bigint(dice.below(30) as i64),
+        ])?;
     }
     Ok(())
 }
 
-fn write_answers(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
-    for (question, answers) in plan.answers() {
-        for answer in answers {
-            let mut dice = Dice::new(plan.seed, part::ANSWER, answer);
-            rows.number(answer as i64);
-            rows.number(question as i64);
-            write_text(rows, &mut dice, PHRASES)?;
-        }
-    }
-    bar.inc(plan.products);
-    Ok(())
-}
-
-/// Body, time, person, reported, helpful: what a question and an answer have alike.
-fn write_text(rows: &mut Rows, dice: &mut Dice, bodies: &[&str]) -> Result<(), Error> {
-    rows.value(Some(dice.pick(bodies)));
-    rows.value(Some(&dice.time()));
-    write_person(rows, dice);
-    rows.value(Some(if dice.one_in(100) { "t" } else { "f" }));
-    rows.number(dice.below(30) as i64);
-    rows.end()
-}
-
-fn write_answer_photos(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
+fn write_answer_photos(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
     let answers = plan.answers().flat_map(|(_, answers)| answers);
-    write_photos(plan, rows, part::ANSWER_PHOTO_COUNT, answers, 2)?;
-    bar.inc(plan.products);
-    Ok(())
+    write_photos(plan, rows, die::ANSWER_PHOTO_COUNT, answers, 2)
 }
 
-fn write_shoe_images(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), Error> {
+fn write_shoe_images(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
+    let mut urls: [String; SHOE_IMAGES_EACH] = Default::default();
     for id in 1..=plan.products {
-        rows.number(id as i64);
-        rows.number(id as i64);
-        for n in 1..=SHOE_IMAGES_EACH {
-            rows.value(Some(&format!("/pictures/{id}-{n}.svg?w=600")));
+        for (n, url) in urls.iter_mut().enumerate() {
+            picture(url, id, n as u64 + 1, "600");
         }
-        rows.end()?;
-        bar.inc(1);
+        let [a, b, c, d, e, f, g] = &urls;
+        let [a, b, c, d, e, f, g] = [a, b, c, d, e, f, g].map(|url| Text(url));
+        rows.row(&[Bigint(id as i64), Bigint(id as i64), a, b, c, d, e, f, g])?;
     }
     Ok(())
 }

@@ -1,14 +1,25 @@
-//! `catwalk seed`: a made-up catalogue, the same bytes for the same number and seed, in one transaction.
+//! `catwalk seed`: a made-up catalogue, the same rows for the same number and seed on any machine, never held in memory.
 //! Runs in: offline.
 
-use anyhow::{bail, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{bail, Context, Result};
 use may_postgres::Client;
 
-use crate::etl::copy::{advance_sequence, Rows};
-use crate::etl::load::{finish, has_products};
+use crate::etl::dirt::DirtyRows;
+use crate::etl::load::{build, has_products};
 use crate::etl::opinions;
+use crate::etl::progress::{Audience, Meter, Unit};
+use crate::etl::rows::{CsvRows, Rows, Value};
+use crate::etl::staging::{Guard, Origin, Staging};
+use crate::etl::swap::swap;
 use crate::etl::table::TABLES;
+use crate::etl::tasks::{self, Task};
+use crate::etl::Effort;
+
+use Value::{Bigint, Boolean, Cents, Null, Text};
 
 const ADJECTIVES: &[&str] = &[
     "Amber", "Brisk", "Candid", "Dapper", "Easy", "Fleet", "Gentle", "Hazel", "Indigo", "Jolly", "Keen",
@@ -68,6 +79,7 @@ const COLOURS: &[&str] = &[
 const SIZES: &[&str] = &["XS", "S", "M", "L", "XL", "XXL"];
 
 /// The numbers of one product's part: SplitMix64 (Steele, Lea, Flood 2014), seeded by seed, part and product.
+#[derive(Clone)]
 pub(super) struct Dice(u64);
 
 impl Dice {
@@ -100,69 +112,213 @@ impl Dice {
 }
 
 /// What is generated: `products` of them, ids from 1.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) products: u64,
     pub(super) seed: u64,
+}
+
+/// Which tables are filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// All of them.
+    Full,
+    /// Products, features, styles, and the images of the image service.
+    Catalog,
+}
+
+impl Profile {
+    fn parts(self) -> Vec<&'static Part> {
+        let all = PARTS.iter().chain(opinions::PARTS);
+        all.filter(|part| self == Profile::Full || part.is_catalog).collect()
+    }
+}
+
+/// What to make, and how.
+#[derive(Debug)]
+pub struct Options {
+    pub products: u64,
+    pub seed: u64,
+    pub profile: Profile,
+    pub effort: Effort,
+    pub audience: Audience,
+}
+
+/// A table, its columns, and who writes its rows.
+pub(super) struct Part {
+    pub(super) table: &'static str,
+    pub(super) columns: &'static [&'static str],
+    /// About so many rows a product.
+    pub(super) rows_each: f64,
+    pub(super) is_catalog: bool,
+    pub(super) write: fn(Plan, &mut dyn Rows) -> Result<()>,
+}
+
+/// Counts rows on their way.
+struct Counted<'r> {
+    rows: &'r mut dyn Rows,
+    meter: &'r Meter,
+    count: u64,
+}
+
+/// Rows are counted in steps of so many: the counters are everybody's.
+const COUNT_STEP: u64 = 256;
+/// How long the locks of the swap are tried for: nobody reads a catalogue that is empty.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Rows for Counted<'_> {
+    fn row(&mut self, values: &[Value<'_>]) -> Result<()> {
+        self.rows.row(values)?;
+        self.count += 1;
+        if self.count == COUNT_STEP {
+            self.meter.rows.fetch_add(COUNT_STEP, Ordering::Relaxed);
+            self.meter.whole.inc(COUNT_STEP);
+            self.count = 0;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.meter.rows.fetch_add(self.count, Ordering::Relaxed);
+        self.meter.whole.inc(self.count);
+    }
+}
+
+impl Options {
+    fn plan(&self) -> Plan {
+        Plan { products: self.products, seed: self.seed }
+    }
+
+    fn meter(&self) -> Meter {
+        let rows: f64 = self.profile.parts().iter().map(|part| part.rows_each * self.products as f64).sum();
+        Meter::new(self.audience, Unit::Rows, rows as u64)
+    }
 }
 
 /// Fills an empty catalogue.
 ///
 /// # Errors
 /// A catalogue that holds something already; what the database refuses. Nothing is stored then.
-pub fn run(client: &Client, products: u64, seed: u64) -> Result<()> {
-    if has_products(client)? {
+pub fn run(url: &str, options: &Options) -> Result<()> {
+    let meter = options.meter();
+    meter.watch(|| fill(url, options, &meter))
+}
+
+fn fill(url: &str, options: &Options, meter: &Meter) -> Result<()> {
+    let connect = || crate::db::connect(url);
+    let guarded = connect()?;
+    let _guard = Guard::take(&guarded)?;
+    let client = connect()?;
+    if has_products(&client)? {
         bail!("the catalogue holds products already; seed fills an empty one");
     }
-    let plan = Plan { products, seed };
-    let style = ProgressStyle::with_template("{msg:>24} {wide_bar} {pos}/{len} {eta}")?;
-    let bar = ProgressBar::new(products * parts().count() as u64).with_style(style);
-    let transaction = client.transaction()?;
-    for (table, columns, write) in parts() {
-        bar.set_message(*table);
-        let mut rows = Rows::start(client, table, columns)?;
-        write(plan, &mut rows, &bar)?;
-        rows.finish()?;
+    let (plan, parts) = (options.plan(), options.profile.parts());
+    let tables: Vec<&'static str> =
+        TABLES.iter().map(|table| table.name).chain([opinions::SHOE_IMAGES]).collect();
+    let origin = Origin { fingerprint: format!("{plan:?} {:?}", options.profile), start_over: false };
+    let staging = Staging::open(&client, tables, &origin, options.effort.index_memory_bytes)?;
+    meter.enter("generating", parts.len());
+    let mut tasks = Vec::new();
+    for &table in &staging.filled_from_outside() {
+        if staging.report_of(&client, table)?.is_some() {
+            continue;
+        }
+        let part = parts.iter().find(|part| part.table == table);
+        let staging = &staging;
+        tasks.push(Task::new(table, move |client: &Client| {
+            let columns = part.map_or(&["id"][..], |part| part.columns);
+            staging.fill(client, table, columns, |rows| {
+                part.map_or(Ok(()), |part| (part.write)(plan, &mut Counted { rows, meter, count: 0 }))?;
+                Ok(String::new())
+            })?;
+            meter.step();
+            Ok(())
+        }));
     }
-    for table in TABLES.iter().map(|table| table.name).chain([opinions::SHOE_IMAGES]) {
-        advance_sequence(client, table)?;
-    }
-    transaction.commit()?;
-    bar.set_message("statistics");
-    finish(client)?;
-    bar.finish_and_clear();
+    tasks::run(tasks, options.effort.jobs, connect)?;
+    build(&staging, options.effort.jobs, meter, connect)?;
+    meter.enter("swapping", 0);
+    swap(&client, &staging, PATIENCE)?;
     Ok(())
 }
 
-pub(super) type Write = fn(Plan, &mut Rows, &ProgressBar) -> Result<(), may_postgres::Error>;
-
-/// Tables in the order of their references.
-fn parts() -> impl Iterator<Item = &'static Part> {
-    PARTS.iter().chain(opinions::PARTS)
+/// Writes an archive's files; `dirt`: so many lines of a thousand are damaged in the ways of old archives.
+///
+/// # Errors
+/// A file that can't be written.
+pub fn write_csv(options: &Options, dir: &Path, dirt: u64) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    let (plan, meter) = (options.plan(), options.meter());
+    let parts: Vec<_> = options.profile.parts();
+    meter.enter("writing", parts.len());
+    let tasks = parts.into_iter().filter_map(|part| {
+        let table = TABLES.iter().find(|table| table.name == part.table)?;
+        let (path, meter): (PathBuf, _) = (dir.join(format!("{}.csv", table.file)), &meter);
+        let seed = options.seed;
+        Some(Task::new(table.file, move |()| {
+            let header = table.column_names();
+            let mut file = CsvRows::create(&path, &header)?;
+            let mut dirty = DirtyRows::new(&mut file, table, seed, dirt);
+            (part.write)(plan, &mut Counted { rows: &mut dirty, meter, count: 0 })?;
+            file.finish().with_context(|| format!("writing {}", path.display()))?;
+            meter.step();
+            Ok(())
+        }))
+    });
+    let tasks: Vec<Task<'_, ()>> = tasks.collect();
+    meter.watch(|| tasks::run(tasks, options.effort.jobs, || Ok(())))
 }
 
-/// A table, its columns, and who writes its rows.
-pub(super) type Part = (&'static str, &'static [&'static str], Write);
+pub(super) const fn part(
+    table: &'static str,
+    columns: &'static [&'static str],
+    rows_each: f64,
+    write: fn(Plan, &mut dyn Rows) -> Result<()>,
+) -> Part {
+    Part { table, columns, rows_each, is_catalog: false, write }
+}
+
+impl Part {
+    pub(super) const fn catalog(self) -> Part {
+        Part { is_catalog: true, ..self }
+    }
+}
 
 const PARTS: &[Part] = &[
-    ("products", &["id", "name", "slogan", "description", "category", "default_price"], write_products),
-    ("features", &["id", "product_id", "feature", "value"], write_features),
-    ("styles", &["id", "product_id", "name", "sale_price", "original_price", "default_style"], write_styles),
-    ("photos", &["id", "style_id", "url", "thumbnail_url"], write_photos),
-    ("skus", &["id", "style_id", "size", "quantity"], write_skus),
-    ("related", &["id", "current_product_id", "related_product_id"], write_related),
+    part(
+        "products",
+        &["id", "name", "slogan", "description", "category", "default_price"],
+        1.0,
+        write_products,
+    )
+    .catalog(),
+    part("features", &["id", "product_id", "feature", "value"], 2.0, write_features).catalog(),
+    part(
+        "styles",
+        &["id", "product_id", "name", "sale_price", "original_price", "default_style"],
+        2.0,
+        write_styles,
+    )
+    .catalog(),
+    part("photos", &["id", "style_id", "url", "thumbnail_url"], 5.9, write_photos),
+    part("skus", &["id", "style_id", "size", "quantity"], 10.8, write_skus),
+    part("related", &["id", "current_product_id", "related_product_id"], 4.5, write_related),
 ];
 
 impl Plan {
+    /// In whole units.
     fn price(self, id: u64) -> u64 {
         Dice::new(self.seed, 1, id).below(380) + 20
     }
 
+    /// About two a product.
     fn styles_of(self, id: u64) -> u64 {
-        1 + Dice::new(self.seed, 2, id).below(5)
+        1 + Dice::new(self.seed, 2, id).below(3)
     }
 
-    /// Each product with the id of its first style.
+    /// Each product with the ids of its styles.
     fn styled(self) -> impl Iterator<Item = (u64, std::ops::Range<u64>)> {
         let mut next = 1;
         (1..=self.products).map(move |id| {
@@ -173,116 +329,107 @@ impl Plan {
     }
 }
 
-fn write_products(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), may_postgres::Error> {
+fn write_products(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
+    let (mut name, mut description) = (String::new(), String::new());
     for id in 1..=plan.products {
         let mut dice = Dice::new(plan.seed, 0, id);
-        let name = format!("{} {}", dice.pick(ADJECTIVES), dice.pick(NOUNS));
-        let description: Vec<&str> = (0..3 + dice.below(4)).map(|_| dice.pick(PHRASES)).collect();
-        rows.number(id as i64);
-        rows.value(Some(&name));
-        rows.value(Some(dice.pick(PHRASES)));
-        rows.value(Some(&description.join(" ")));
-        rows.value(Some(dice.pick(CATEGORIES)));
-        rows.value(Some(&format!("{}.00", plan.price(id))));
-        rows.end()?;
-        bar.inc(1);
+        name.clear();
+        name.extend([dice.pick(ADJECTIVES), " ", dice.pick(NOUNS)]);
+        description.clear();
+        for n in 0..3 + dice.below(4) {
+            description.extend([if n > 0 { " " } else { "" }, dice.pick(PHRASES)]);
+        }
+        let (slogan, category) = (dice.pick(PHRASES), dice.pick(CATEGORIES));
+        let price = Cents(plan.price(id) * 100);
+        rows.row(&[Bigint(id as i64), Text(&name), Text(slogan), Text(&description), Text(category), price])?;
     }
     Ok(())
 }
 
-fn write_features(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), may_postgres::Error> {
+fn write_features(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
     let mut next = 1;
     for id in 1..=plan.products {
         let mut dice = Dice::new(plan.seed, 3, id);
-        for n in 0..dice.below(4) {
+        for n in 0..dice.below(5) {
             let (feature, values) = FEATURES[((id + n) % FEATURES.len() as u64) as usize];
             let value = dice.pick(values);
-            rows.number(next);
-            rows.number(id as i64);
-            rows.value(Some(feature));
-            rows.value(if dice.one_in(10) { None } else { Some(value) });
-            rows.end()?;
+            let value = if dice.one_in(10) { Null } else { Text(value) };
+            rows.row(&[Bigint(next), Bigint(id as i64), Text(feature), value])?;
             next += 1;
         }
-        bar.inc(1);
     }
     Ok(())
 }
 
-fn write_styles(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), may_postgres::Error> {
+fn write_styles(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
     for (id, styles) in plan.styled() {
         let mut dice = Dice::new(plan.seed, 4, id);
         let default = styles.start + dice.below(styles.end - styles.start);
         for style in styles {
             let name = format!("{} & {}", dice.pick(COLOURS), dice.pick(COLOURS));
             let price = plan.price(id);
-            let sale = format!("{}.00", price * 7 / 10);
-            rows.number(style as i64);
-            rows.number(id as i64);
-            rows.value(Some(&name));
-            rows.value(if dice.one_in(4) { Some(&sale) } else { None });
-            rows.value(Some(&format!("{price}.00")));
-            rows.value(Some(if style == default { "t" } else { "f" }));
-            rows.end()?;
+            let sale = if dice.one_in(4) { Cents(price * 70) } else { Null };
+            let ids = (Bigint(style as i64), Bigint(id as i64));
+            rows.row(&[ids.0, ids.1, Text(&name), sale, Cents(price * 100), Boolean(style == default)])?;
         }
-        bar.inc(1);
     }
     Ok(())
 }
 
-fn write_photos(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), may_postgres::Error> {
+/// Each style with the ids of what it has of one table; one in 50 has none, as in the archives.
+fn of_styles(
+    plan: Plan,
+    part: u64,
+    least: u64,
+    below: u64,
+) -> impl Iterator<Item = (u64, std::ops::Range<i64>, Dice)> {
     let mut next = 1;
-    for (_, styles) in plan.styled() {
-        for style in styles {
-            let mut dice = Dice::new(plan.seed, 5, style);
-            // One in 50 has none, as in the archives.
-            let photos = if dice.one_in(50) { 0 } else { 3 + dice.below(4) };
-            for n in 1..=photos {
-                rows.number(next);
-                rows.number(style as i64);
-                rows.value(Some(&format!("/pictures/{style}-{n}.svg?w=1200")));
-                rows.value(Some(&format!("/pictures/{style}-{n}.svg?w=300")));
-                rows.end()?;
-                next += 1;
-            }
+    plan.styled().flat_map(|(_, styles)| styles).map(move |style| {
+        let mut dice = Dice::new(plan.seed, part, style);
+        let count = if dice.one_in(50) { 0 } else { least + dice.below(below) };
+        let ids = next..next + count as i64;
+        next = ids.end;
+        (style, ids, dice)
+    })
+}
+
+fn write_photos(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
+    let (mut url, mut thumbnail) = (String::new(), String::new());
+    for (style, ids, _) in of_styles(plan, 5, 1, 5) {
+        for (n, id) in ids.enumerate() {
+            picture(&mut url, style, n as u64 + 1, "1200");
+            picture(&mut thumbnail, style, n as u64 + 1, "300");
+            rows.row(&[Bigint(id), Bigint(style as i64), Text(&url), Text(&thumbnail)])?;
         }
-        bar.inc(1);
     }
     Ok(())
 }
 
-fn write_skus(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), may_postgres::Error> {
-    let mut next = 1;
-    for (_, styles) in plan.styled() {
-        for style in styles {
-            let mut dice = Dice::new(plan.seed, 6, style);
-            let sizes = if dice.one_in(50) { 0 } else { 3 + dice.below(4) as usize };
-            for size in &SIZES[..sizes] {
-                rows.number(next);
-                rows.number(style as i64);
-                rows.value(Some(size));
-                rows.number(dice.below(60) as i64);
-                rows.end()?;
-                next += 1;
-            }
+/// Where the `n`-th picture of something is drawn.
+pub(super) fn picture(url: &mut String, owner: u64, n: u64, width: &str) {
+    let mut digits = itoa::Buffer::new();
+    url.clear();
+    url.extend(["/pictures/", digits.format(owner)]);
+    url.extend(["-", digits.format(n), ".svg?w=", width]);
+}
+
+fn write_skus(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
+    for (style, ids, mut dice) in of_styles(plan, 6, 5, 2) {
+        for (id, size) in ids.zip(SIZES) {
+            rows.row(&[Bigint(id), Bigint(style as i64), Text(size), Bigint(dice.below(60) as i64)])?;
         }
-        bar.inc(1);
     }
     Ok(())
 }
 
-fn write_related(plan: Plan, rows: &mut Rows, bar: &ProgressBar) -> Result<(), may_postgres::Error> {
+fn write_related(plan: Plan, rows: &mut dyn Rows) -> Result<()> {
     let mut next = 1;
     for id in 1..=plan.products {
         let mut dice = Dice::new(plan.seed, 7, id);
-        for _ in 0..dice.below(7) {
-            rows.number(next);
-            rows.number(id as i64);
-            rows.number(1 + dice.below(plan.products) as i64);
-            rows.end()?;
+        for _ in 0..dice.below(10) {
+            rows.row(&[Bigint(next), Bigint(id as i64), Bigint(1 + dice.below(plan.products) as i64)])?;
             next += 1;
         }
-        bar.inc(1);
     }
     Ok(())
 }

@@ -35,6 +35,14 @@ pub enum Parent {
 }
 
 impl Parent {
+    /// Whose ids are looked up: products relate to products.
+    pub fn whose(self) -> Parent {
+        match self {
+            Parent::RelatedProduct => Parent::Product,
+            other => other,
+        }
+    }
+
     pub fn missing(self) -> &'static str {
         match self {
             Parent::Product | Parent::RelatedProduct => "product does not exist",
@@ -48,6 +56,7 @@ impl Parent {
 }
 
 /// A column: name in the database, names in headers (lower case, without `_` and blanks), content.
+#[derive(Debug)]
 pub struct Column {
     pub name: &'static str,
     pub aliases: &'static [&'static str],
@@ -55,6 +64,7 @@ pub struct Column {
 }
 
 /// A file of the archive.
+#[derive(Debug)]
 pub struct Table {
     /// File name without extensions.
     pub file: &'static str,
@@ -67,6 +77,9 @@ pub struct Table {
 const fn column(name: &'static str, aliases: &'static [&'static str], cell: Cell) -> Column {
     Column { name, aliases, cell }
 }
+
+/// Columns of the widest table.
+pub const COLUMNS_MAX: usize = 12;
 
 /// The files, parents before children.
 pub const TABLES: &[Table] = &[
@@ -241,6 +254,18 @@ pub fn plain(name: &str) -> String {
 }
 
 impl Table {
+    pub fn column_names(&self) -> Vec<&'static str> {
+        self.columns.iter().map(|column| column.name).collect()
+    }
+
+    /// Whose ids its rows refer to.
+    pub fn parents(&self) -> impl Iterator<Item = Parent> {
+        self.columns.iter().filter_map(|column| match column.cell {
+            Cell::Parent(parent) => Some(parent.whose()),
+            _ => None,
+        })
+    }
+
     /// For each column of the header, the table's column.
     ///
     /// # Errors

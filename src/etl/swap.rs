@@ -1,0 +1,313 @@
+//! The staged tables take the live ones' places in one transaction: what was posted meanwhile is carried over under a lock that only
+//! writers wait for; the lock that readers wait for is held for renaming alone, and given up at once where it is not to be had.
+//! Runs in: offline.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use may_postgres::{Client, Error};
+use serde::Serialize;
+
+use crate::db::statements::LOAD_BELONGINGS;
+use crate::etl::staging::{Staging, RANKS, STAGED};
+
+/// Where the old tables go, until the end of the transaction.
+const RETIRED: &str = "catwalk_retired";
+/// Longest wait for a lock: others queue behind us as long.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+/// Pauses between tries, in which those who queued get on.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What happened while the load ran, and what became of it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Posted {
+    /// Reviews, questions and answers that were carried over.
+    pub carried: u64,
+    /// Those whose product or question is not in the new catalogue.
+    pub dropped: u64,
+    /// Reviews, questions and answers with votes, or reports, that were carried over.
+    pub voted: u64,
+}
+
+/// How the swap went.
+#[derive(Debug)]
+pub struct Swapped {
+    pub posted: Posted,
+    /// How long readers could have waited, and writers.
+    pub readers: Duration,
+    pub writers: Duration,
+    pub tries: u32,
+}
+
+/// Swaps, as soon as the locks can be had.
+///
+/// # Errors
+/// When `patience` is over: all is as it was, and the staged tables are kept for the next try.
+pub fn swap(client: &Client, staging: &Staging, patience: Duration) -> Result<Swapped> {
+    let started = Instant::now();
+    let mut pause = PAUSE_MIN;
+    for tries in 1.. {
+        match try_swap(client, staging) {
+            Ok(swapped) => return Ok(Swapped { tries, ..swapped }),
+            Err(e) if is_lock(&e) && started.elapsed() < patience => {
+                std::thread::sleep(pause);
+                pause = PAUSE_MAX.min(pause * 2);
+            }
+            Err(e) if is_lock(&e) => {
+                return Err(e).with_context(|| {
+                    format!(
+                        "the live tables could not be locked within {patience:?}: somebody has them locked (select pid, query, \
+                         xact_start from pg_stat_activity where xact_start < now() - interval '1 second'); the new tables are \
+                         kept, the same command goes on from here"
+                    )
+                })
+            }
+            Err(e) => return Err(e.context("putting the new tables in place")),
+        }
+    }
+    unreachable!("tries end by themselves")
+}
+
+/// The lock could not be had in time, or only by ending others.
+fn is_lock(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Sql(e)) if matches!(e.code.as_str(), "55P03" | "40P01"))
+}
+
+fn try_swap(client: &Client, staging: &Staging) -> Result<Swapped> {
+    let transaction = client.transaction()?;
+    let live: Vec<String> = staging.tables.iter().map(|table| format!("{}.{table}", staging.live)).collect();
+    client.batch_execute(&format!("set local lock_timeout = '{}ms'", LOCK_TIMEOUT.as_millis()))?;
+    let writers = Instant::now();
+    client.batch_execute(&format!("lock table {} in share row exclusive mode", live.join(", ")))?;
+    client.batch_execute("set local lock_timeout = 0")?;
+    let posted = carry_over(client, staging)?;
+    if staging.tables.contains(&RANKS) {
+        retire_blocks(client, staging)?;
+    }
+    let belongings = client.query_text(LOAD_BELONGINGS, &[&staging.tables])?;
+    let belongings: Vec<String> = belongings.iter().map(|row| row.get(0)).collect();
+    client.batch_execute(&format!(
+        "set local lock_timeout = '{}ms'; drop schema if exists {RETIRED} cascade; create schema {RETIRED}",
+        LOCK_TIMEOUT.as_millis()
+    ))?;
+    let readers = Instant::now();
+    client.batch_execute(&format!("lock table {} in access exclusive mode", live.join(", ")))?;
+    client.batch_execute(&renames(staging, &live))?;
+    client.batch_execute(&belongings.join(";\n"))?;
+    client.batch_execute(&format!(
+        "insert into catwalk_changes (what, id) values ('everything', 0);
+         drop schema {RETIRED} cascade; drop schema {STAGED} cascade"
+    ))?;
+    transaction.commit()?;
+    let (readers, writers) = (readers.elapsed(), writers.elapsed());
+    // Others' references were taken over unchecked: that needs no lock that anybody waits for.
+    for reference in staging.references_of_others() {
+        let sql = format!("alter table {} validate constraint {}", reference.table_name, reference.name);
+        client.batch_execute(&sql).with_context(|| format!("checking foreign key {}", reference.name))?;
+    }
+    Ok(Swapped { posted, readers, writers, tries: 1 })
+}
+
+/// Old tables out, new ones in, with triggers and the references of others.
+fn renames(staging: &Staging, live: &[String]) -> String {
+    let mut sql = String::new();
+    for reference in staging.references_of_others() {
+        sql += &format!("alter table {} drop constraint {};\n", reference.table_name, reference.name);
+    }
+    for (table, live) in staging.tables.iter().zip(live) {
+        sql += &format!(
+            "alter table {live} set schema {RETIRED};
+             alter table {STAGED}.{table} set schema {};
+             alter table {live} reset (autovacuum_enabled);\n",
+            staging.live
+        );
+    }
+    for reference in staging.references_of_others() {
+        let (table, name, definition) = (&reference.table_name, &reference.name, &reference.definition);
+        sql += &format!("alter table {table} add constraint {name} {definition} not valid;\n");
+    }
+    for table in &staging.tables {
+        sql += &format!("select catwalk_attach('{table}') from catwalk_followed where name = '{table}';\n");
+    }
+    if staging.tables.contains(&RANKS) {
+        sql += &format!("update product_rank_version set version = (select max(version) from {RANKS});\n");
+    }
+    sql
+}
+
+/// Blocks of ids that the new catalogue has none in: whoever knew them learns that they are empty. And the ranks' version is above
+/// every one that was ever seen.
+fn retire_blocks(client: &Client, staging: &Staging) -> Result<()> {
+    let live = &staging.live;
+    Ok(client.batch_execute(&format!(
+        "update {STAGED}.{RANKS} set version = (select version + 1 from {live}.product_rank_version)
+             where (select version from {live}.product_rank_version) >= version;
+         insert into {STAGED}.{RANKS} (block, members, version)
+             select block, 0, greatest((select version + 1 from {live}.product_rank_version), (select max(version) from {STAGED}.{RANKS}))
+             from {live}.{RANKS} l where not exists (select from {STAGED}.{RANKS} n where n.block = l.block)"
+    ))?)
+}
+
+/// Reviews, questions, answers and votes that became visible since the load began, into the staged tables.
+fn carry_over(client: &Client, staging: &Staging) -> Result<Posted> {
+    let mut posted = Posted::default();
+    if staging.voted().next().is_none() {
+        return Ok(posted);
+    }
+    client.batch_execute(&format!(
+        "create temp table touched on commit drop as
+             select distinct what, id from catwalk_changes where not pg_visible_in_snapshot(xid, (select snapshot from {STAGED}.load))
+                 and what in ('reviews', 'questions', 'question', 'everything');
+         create temp table is_everything on commit drop as
+             select exists (select from touched where what = 'everything')
+                 or (select pg_snapshot_xmax(snapshot) from {STAGED}.load) <= (select dropped_xid from catwalk_feed) as it_is;
+         analyze touched"
+    ))?;
+    for (table, owner, votes) in staging.voted() {
+        let part = Part { staging, table, owner, votes };
+        posted.voted += part.carry_votes(client)?;
+        let (carried, dropped) = part.carry_rows(client)?;
+        posted.carried += carried;
+        posted.dropped += dropped;
+    }
+    Ok(posted)
+}
+
+/// One of the tables that shoppers write to.
+struct Part<'s> {
+    staging: &'s Staging,
+    table: &'static str,
+    owner: &'static str,
+    votes: &'static str,
+}
+
+impl Part<'_> {
+    /// Live rows `l` that may have changed.
+    fn touched(&self) -> String {
+        let what = if self.table == "answers" { "question" } else { self.table };
+        format!(
+            "((select it_is from is_everything) or l.{} in (select id from touched where what = '{what}'))",
+            self.owner
+        )
+    }
+
+    fn count(&self, client: &Client, sql: &str) -> Result<u64> {
+        let rows = client.query_text(sql, &[]).with_context(|| format!("carrying over {}", self.table))?;
+        Ok(rows.first().map_or(0, |row| row.get::<i64>(0)) as u64)
+    }
+
+    /// Votes for rows that both catalogues have.
+    fn carry_votes(&self, client: &Client) -> Result<u64> {
+        let Part { table, owner, votes, .. } = self;
+        self.count(
+            client,
+            &format!(
+                "with voted as (
+                     update {STAGED}.{table} n set {votes} = n.{votes} + l.{votes} - b.votes,
+                         reported = case when l.reported = b.reported then n.reported else l.reported end
+                     from {live}.{table} l join {STAGED}.before_{table} b on b.id = l.id
+                     where n.id = l.id and n.{owner} = l.{owner} and (l.{votes}, l.reported) is distinct from (b.votes, b.reported)
+                         and {touched}
+                     returning 1)
+                 select count(*) from voted",
+                live = self.staging.live,
+                touched = self.touched()
+            ),
+        )
+    }
+
+    /// Rows that were not there when the load began, with what belongs to them. They keep their ids where those are free.
+    fn carry_rows(&self, client: &Client) -> Result<(u64, u64)> {
+        let Part { staging, table, owner, .. } = self;
+        let live = &staging.live;
+        // An answer's question may be a carried one, of another id; else it is the same one if it is of the same product.
+        let new_owner = match *table {
+            "answers" if staging.tables.contains(&"questions") => format!(
+                "coalesce((select new_id from carried_questions c where c.id = l.question_id),
+                     (select n.id from {STAGED}.questions n join {live}.questions o on o.id = n.id and o.product_id = n.product_id
+                      where n.id = l.question_id and not exists (select from carried_questions c where c.id = l.question_id)))"
+            ),
+            "answers" => "l.question_id".to_string(),
+            _ if staging.tables.contains(&"products") => {
+                format!("(select p.id from {STAGED}.products p where p.id = l.{owner})")
+            }
+            _ => format!("l.{owner}"),
+        };
+        client.batch_execute(&format!(
+            "create temp table carried_{table} on commit drop as
+                 select l.id, {new_owner} as new_owner, case when exists (select from {STAGED}.{table} n where n.id = l.id)
+                     then nextval(pg_get_serial_sequence('{STAGED}.{table}', 'id')) else l.id end as new_id
+                 from {live}.{table} l
+                 where {touched} and not exists (select from {STAGED}.before_{table} b where b.id = l.id)",
+            touched = self.touched()
+        ))?;
+        let dropped =
+            self.count(client, &format!("select count(*) from carried_{table} where new_owner is null"))?;
+        client.batch_execute(&format!("delete from carried_{table} where new_owner is null"))?;
+        let columns = self.columns(client, table, &["id", owner])?;
+        let carried = self.count(
+            client,
+            &format!(
+                "with added as (
+                     insert into {STAGED}.{table} (id, {owner}, {columns}) select c.new_id, c.new_owner, {columns}
+                     from {live}.{table} l join carried_{table} c on c.id = l.id returning id)
+                 select count(*) from added"
+            ),
+        )?;
+        self.carry_photos(client)?;
+        if *table == "reviews" {
+            self.carry_ratings(client)?;
+        }
+        client.batch_execute(&format!(
+            "select setval(pg_get_serial_sequence('{STAGED}.{table}', 'id'),
+                 greatest((select last_value from {STAGED}.{table}_id_seq), (select max(new_id) + 1 from carried_{table})), false)"
+        ))?;
+        Ok((carried, dropped))
+    }
+
+    /// Columns of a live table but some, as a list.
+    fn columns(&self, client: &Client, table: &str, but: &[&str]) -> Result<String> {
+        let sql = "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+                   where attrelid = to_regclass($1) and attnum > 0 and not attisdropped and attgenerated = '' and attname <> all ($2)";
+        let rows = client.query_text(sql, &[&format!("{}.{table}", self.staging.live), &but])?;
+        Ok(rows.first().context("no answer about columns")?.try_get(0)?)
+    }
+
+    fn carry_photos(&self, client: &Client) -> Result<()> {
+        let (photos, owner) = match self.table {
+            "reviews" => ("reviews_photos", "review_id"),
+            "answers" => ("answers_photos", "answer_id"),
+            _ => return Ok(()),
+        };
+        if !self.staging.tables.contains(&photos) {
+            return Ok(());
+        }
+        Ok(client.batch_execute(&format!(
+            "insert into {STAGED}.{photos} ({owner}, url) select c.new_id, p.url
+             from {}.{photos} p join carried_{} c on c.id = p.{owner} order by p.id",
+            self.staging.live, self.table
+        ))?)
+    }
+
+    /// Ratings by the characteristic of the same name, which is made where the product has none.
+    fn carry_ratings(&self, client: &Client) -> Result<()> {
+        let staged = |table: &str| self.staging.tables.contains(&table);
+        if !staged("characteristic_reviews") || !staged("characteristics") {
+            return Ok(());
+        }
+        Ok(client.batch_execute(&format!(
+            "create temp table carried_ratings on commit drop as
+                 select c.new_id as review_id, c.new_owner as product_id, h.name, r.value, r.id
+                 from carried_reviews c join {live}.characteristic_reviews r on r.review_id = c.id
+                 join {live}.characteristics h on h.id = r.characteristic_id;
+             insert into {STAGED}.characteristics (product_id, name) select distinct r.product_id, r.name from carried_ratings r
+                 where not exists (select from {STAGED}.characteristics h where h.product_id = r.product_id and h.name = r.name);
+             insert into {STAGED}.characteristic_reviews (characteristic_id, review_id, value)
+                 select (select min(h.id) from {STAGED}.characteristics h where h.product_id = r.product_id and h.name = r.name),
+                     r.review_id, r.value
+                 from carried_ratings r order by r.id",
+            live = self.staging.live
+        ))?)
+    }
+}
