@@ -131,7 +131,7 @@ fn renames(staging: &Staging, live: &[String]) -> String {
         sql += &format!("select catwalk_attach('{table}') from catwalk_followed where name = '{table}';\n");
     }
     if staging.tables.contains(&RANKS) {
-        sql += &format!("update product_rank_version set version = (select max(version) from {RANKS});\n");
+        sql += &format!("update product_rank_version set version = greatest(version + 1, (select max(version) from {RANKS}));\n");
     }
     sql
 }
