@@ -73,7 +73,7 @@ fn check(args: &Check) -> Result<i32> {
     }
     if args.database {
         let client = db::connect(&config.database_url)?;
-        db::migrate::check(&client)?;
+        db::check(&client)?;
         if let Some(problems) = db::changes::problems(&client)? {
             anyhow::bail!("changes made by others can't be followed: {problems}");
         }

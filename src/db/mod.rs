@@ -5,6 +5,7 @@ pub mod changes;
 pub mod decimal;
 pub mod edits;
 pub mod images;
+pub mod indexes;
 pub mod migrate;
 pub mod pool;
 pub mod products;
@@ -39,4 +40,13 @@ pub fn connect(url: &str) -> anyhow::Result<may_postgres::Client> {
     may::config().set_workers(1).set_stack_size(crate::limits::COROUTINE_STACK_SIZE_BYTES / 8);
     let config = address(url, "catwalk")?;
     may_postgres::connect(&config).map_err(|e| anyhow::anyhow!("{}: {e}", config.display()))
+}
+
+/// Whether a database is this binary's: its server new enough, its schema of this version, every index there that a statement needs.
+///
+/// # Errors
+/// What differs, and what to run.
+pub fn check(client: &may_postgres::Client) -> anyhow::Result<()> {
+    migrate::check(client)?;
+    indexes::check(client)
 }

@@ -24,6 +24,7 @@ pub const IMAGES_CHANGE: &str = include_str!("../../sql/queries/images_change.sq
 pub const IMAGES_RECOMMEND: &str = include_str!("../../sql/queries/images_recommend.sql");
 pub const IMAGES_REMOVE: &str = include_str!("../../sql/queries/images_remove.sql");
 pub const IMAGES_SHOW: &str = include_str!("../../sql/queries/images_show.sql");
+pub const INDEXES_MISSING: &str = include_str!("../../sql/queries/indexes_missing.sql");
 pub const INTERACTIONS_ADD: &str = include_str!("../../sql/queries/interactions_add.sql");
 pub const LOAD_BELONGINGS: &str = include_str!("../../sql/queries/load_belongings.sql");
 pub const LOAD_INDEXES: &str = include_str!("../../sql/queries/load_indexes.sql");

@@ -35,7 +35,7 @@ pub fn run(url: &str, dir: &Path, jobs: usize, audience: Audience) -> Result<u64
     )?;
     let meter = Meter::new(audience, Unit::Rows, total.first().map_or(0, |row| row.get::<i64>(0)) as u64);
     let misread = parking_lot::Mutex::new(0);
-    meter.enter("writing", TABLES.len());
+    meter.enter_rows("writing", TABLES.len());
     let tasks = TABLES.iter().map(|table| {
         let (meter, snapshot, misread) = (&meter, &snapshot, &misread);
         Task::new(table.file, move |client: &Client| {

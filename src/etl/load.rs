@@ -99,7 +99,7 @@ impl Load<'_> {
             let client = self.connect()?;
             self.learn(&client, None, &sources)?;
         }
-        self.meter.enter("reading", sources.len());
+        self.meter.enter_rows("reading", sources.len());
         let reports = parking_lot::Mutex::new(Vec::new());
         let tasks = sources.iter().map(|source| {
             let after = self.parents_of(source, &sources);
@@ -175,7 +175,7 @@ impl Load<'_> {
             }
         }
         self.learn(client, Some(staging), &missing)?;
-        self.meter.enter("copying", missing.len());
+        self.meter.enter_rows("copying", missing.len());
         let tasks = missing.iter().map(|source| {
             let table = source.table;
             Task::new(&source.file, move |client: &Client| {

@@ -48,6 +48,8 @@ struct Phase {
     name: &'static str,
     steps: u64,
     done: u64,
+    /// The rows are counted while it lasts.
+    has_rows: bool,
 }
 
 #[derive(Serialize)]
@@ -76,15 +78,24 @@ impl Meter {
             rows: AtomicU64::new(0),
             rejects: AtomicU64::new(0),
             whole: ProgressBar::with_draw_target(Some(total), target).with_style(style),
-            phase: Mutex::new(Phase { name: "starting", steps: 0, done: 0 }),
+            phase: Mutex::new(Phase { name: "starting", steps: 0, done: 0, has_rows: false }),
             started: Instant::now(),
             is_over: AtomicBool::new(false),
         }
     }
 
-    /// Says what comes now, and in how many steps.
+    /// Rows are counted now, in so many steps.
+    pub fn enter_rows(&self, name: &'static str, steps: usize) {
+        self.begin(Phase { name, steps: steps as u64, done: 0, has_rows: true });
+    }
+
+    /// All rows have been counted; what comes now, and in how many steps.
     pub fn enter(&self, name: &'static str, steps: usize) {
-        *self.phase.lock() = Phase { name, steps: steps as u64, done: 0 };
+        self.begin(Phase { name, steps: steps as u64, done: 0, has_rows: false });
+    }
+
+    fn begin(&self, phase: Phase) {
+        *self.phase.lock() = phase;
         self.tell(true);
     }
 
@@ -146,14 +157,17 @@ impl Meter {
             }
             return;
         }
-        let mut text = format!("{}: {} rows, {}/s", phase.name, HumanCount(rows), HumanCount(rows_per_s));
+        let mut text = format!("{}: {} rows", phase.name, HumanCount(rows));
+        if phase.has_rows {
+            text += &format!(", {}/s", HumanCount(rows_per_s));
+        }
+        if phase.has_rows && self.unit == Unit::Bytes {
+            text += &format!(", {} of {}", HumanBytes(done), HumanBytes(total));
+        }
         if phase.steps > 0 {
             text += &format!(", {} of {} steps", phase.done, phase.steps);
         }
-        if done < total && self.unit == Unit::Bytes {
-            text += &format!(", {} of {}", HumanBytes(done), HumanBytes(total));
-        }
-        if done > 0 && done < total {
+        if phase.has_rows && done > 0 && done < total {
             text += &format!(", {} left", HumanDuration(eta));
         }
         if rejects > 0 {

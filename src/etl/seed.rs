@@ -219,7 +219,7 @@ fn fill(url: &str, options: &Options, meter: &Meter) -> Result<()> {
         TABLES.iter().map(|table| table.name).chain([opinions::SHOE_IMAGES]).collect();
     let origin = Origin { fingerprint: format!("{plan:?} {:?}", options.profile), start_over: false };
     let staging = Staging::open(&client, tables, &origin, options.effort.index_memory_bytes)?;
-    meter.enter("generating", parts.len());
+    meter.enter_rows("generating", parts.len());
     let mut tasks = Vec::new();
     for &table in &staging.filled_from_outside() {
         if staging.report_of(&client, table)?.is_some() {
@@ -252,7 +252,7 @@ pub fn write_csv(options: &Options, dir: &Path, dirt: u64) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let (plan, meter) = (options.plan(), options.meter());
     let parts: Vec<_> = options.profile.parts();
-    meter.enter("writing", parts.len());
+    meter.enter_rows("writing", parts.len());
     let tasks = parts.into_iter().filter_map(|part| {
         let table = TABLES.iter().find(|table| table.name == part.table)?;
         let (path, meter): (PathBuf, _) = (dir.join(format!("{}.csv", table.file)), &meter);

@@ -5,8 +5,8 @@
 use anyhow::{bail, Context, Result};
 use may_postgres::{Client, Error, Transaction};
 
-use crate::db::migrate;
 use crate::db::statements::{LOAD_INDEXES, LOAD_OBSTACLES, LOAD_REFERENCES};
+use crate::db::{indexes, migrate};
 use crate::etl::rows::{CopyRows, Rows};
 
 /// Schema of the tables to come.
@@ -78,19 +78,26 @@ pub struct Guard<'c> {
 }
 
 impl Guard<'_> {
+    /// Waits a moment for the locks: who was killed leaves them when the server notices.
+    ///
     /// # Errors
-    /// When another load is under way.
+    /// When another load, or a migration, is under way.
     pub fn take(client: &Client) -> Result<Guard<'_>> {
         let transaction = client.transaction()?;
-        client.batch_execute("set local idle_in_transaction_session_timeout = 0")?;
-        let sql = "select pg_try_advisory_xact_lock($1), pg_try_advisory_xact_lock_shared($2)";
-        let rows = client.query_text(sql, &[&LOCK, &migrate::LOCK])?;
-        let row = rows.first().context("the lock's answer is empty")?;
-        if !row.try_get::<bool>(0)? {
-            bail!("another load or seed is under way in this database; wait for its end, or stop it");
-        }
-        if !row.try_get::<bool>(1)? {
-            bail!("a migration is under way in this database; try again when it has ended");
+        client.batch_execute(
+            "set local idle_in_transaction_session_timeout = 0; set local lock_timeout = '5s'",
+        )?;
+        let locks = [
+            ("pg_advisory_xact_lock", LOCK, "load or seed"),
+            ("pg_advisory_xact_lock_shared", migrate::LOCK, "migration"),
+        ];
+        for (lock, key, who) in locks {
+            match client.query_text(&format!("select {lock}($1)"), &[&key]) {
+                Err(Error::Sql(e)) if e.code == "55P03" => {
+                    bail!("a {who} is under way in this database; wait for its end, or stop it")
+                }
+                outcome => outcome?,
+            };
         }
         Ok(Guard { _transaction: transaction })
     }
@@ -125,6 +132,14 @@ impl Staging {
             constraint: row.get(3),
             is_primary: row.get(4),
         });
+        // Those that the live tables have lost are made again.
+        let missing = indexes::missing(client)?.into_iter().filter(|index| tables.contains(&index.table));
+        let indexes = indexes.chain(missing.map(|index| {
+            let is_primary = index.name.ends_with("_pkey");
+            let constraint = if is_primary { "p" } else { "" };
+            let (table, name, constraint) = (index.table.into(), index.name.into(), constraint.into());
+            Index { table, name, definition: index.statement(), constraint, is_primary }
+        }));
         let references = client.query_text(LOAD_REFERENCES, &[&tables])?;
         let references = references.iter().map(|row| Reference {
             name: row.get(0),

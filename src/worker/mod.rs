@@ -16,7 +16,7 @@ use crate::api::{Factory, Site};
 use crate::cache::arena::DatabaseIdentity;
 use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
-use crate::db::{self, changes, migrate, writes, Pool};
+use crate::db::{self, changes, writes, Pool};
 use crate::heritage::Heritage;
 use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE};
 use crate::metrics::Counter;
@@ -227,7 +227,7 @@ impl Worker {
 fn check_database(site: &Site) {
     loop {
         let outcome = site.pool.client().map_err(anyhow::Error::from).and_then(|client| {
-            migrate::check(&client)?;
+            db::check(&client)?;
             let (system_identifier, timeline) = changes::identity(&client)?;
             bind(site, DatabaseIdentity { system_identifier, timeline });
             Ok(())

@@ -1,0 +1,238 @@
+//! A load beside a running server: the old catalogue until the new one is complete, and nothing lost on the way.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use super::{command, count, digests, load, run};
+use crate::support::server::{directory, Server};
+use crate::support::{eventually, seed, Dice};
+
+/// The server's own catalogue as an archive, product 1 with another name and product 2 gone.
+fn changed_archive(server: &Server, dir: &Path) {
+    let (status, output) = run(server, &["export", dir.to_str().unwrap()]);
+    assert_eq!(status, 0, "{output}");
+    let path = dir.join("product.csv");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines =
+        text.lines().filter(|line| !line.starts_with("2,")).map(|line| match line.strip_prefix("1,\"") {
+            Some(rest) => format!("1,\"Renamed {rest}\n"),
+            None => format!("{line}\n"),
+        });
+    let text: String = lines.collect();
+    std::fs::write(&path, text).unwrap();
+}
+
+fn name_of(server: &Server, id: u32) -> Option<String> {
+    let reply = server.get(&format!("/products/{id}"));
+    (reply.status == 200).then(|| reply.json()["name"].as_str().unwrap().to_string())
+}
+
+#[test]
+fn what_is_exported_loads_as_it_was() {
+    let server = Server::start(&["--products", "150"]);
+    let (out, db) = (directory(), server.database());
+    let before = digests(&db);
+    let (status, output) = run(&server, &["export", out.path().to_str().unwrap()]);
+    assert_eq!(status, 0, "{output}");
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert_eq!(status, 0, "{output}");
+    assert_eq!(digests(&db), before);
+    // What a reader of archives would take for something else is told.
+    db.batch_execute(
+        "update products set name = 'null' where id = 1; update features set value = E'a\\nb' where id = 2",
+    )
+    .unwrap();
+    let (status, output) = run(&server, &["export", out.path().to_str().unwrap()]);
+    assert!(
+        status == 3 && output.contains("product.csv: 1 rows") && output.contains("features.csv: 1 rows"),
+        "{output}"
+    );
+}
+
+#[test]
+fn posted_while_a_load_runs_survives_it() {
+    let server = Server::start(&["--products", "60"]);
+    let (out, db) = (directory(), server.database());
+    changed_archive(&server, out.path());
+    // Writers are held up, so is the swap; readers are not.
+    let holder = server.database();
+    let held = holder.transaction().unwrap();
+    holder.batch_execute("lock table products in row exclusive mode").unwrap();
+    let mut loading =
+        command(&server, &["load", out.path().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
+    eventually("the load wants to swap", || {
+        count(&db, "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%'") > 0
+    });
+    let helpful = "select helpfulness from reviews where id = 1";
+    let (votes, product) = (count(&db, helpful), count(&db, "select product_id from reviews where id = 1"));
+    let asked = count(&db, "select min(id) from questions where product_id <> 2");
+    let review = |product: i64| {
+        format!(
+            r#"{{"product_id":{product},"rating":5,"summary":"While it ran","body":"A text that is long enough to be taken for a review.","recommend":true,"name":"n","email":"n@example.com","photos":["https://example.com/p"],"characteristics":{{}}}}"#
+        )
+    };
+    let mut connection = server.connect();
+    let mut send = |method: &str, path: &str, body: &str| {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        connection.send(request.as_bytes());
+        connection.receive(false).status
+    };
+    assert_eq!(send("POST", "/reviews", &review(1)), 201);
+    assert_eq!(send("POST", "/reviews", &review(2)), 201);
+    assert_eq!(send("PUT", "/reviews/1/helpful", ""), 204);
+    let question = r#"{"product_id":1,"body":"Is it kept?","name":"n","email":"n@example.com"}"#;
+    assert_eq!(send("POST", "/qa/questions", question), 201);
+    let answer = r#"{"body":"It is.","name":"n","email":"n@example.com","photos":["https://example.com/a"]}"#;
+    let new_question = count(&db, "select max(id) from questions");
+    for question in [asked, new_question] {
+        assert_eq!(send("POST", &format!("/qa/questions/{question}/answers"), answer), 201);
+    }
+    let reader = server.database();
+    assert_eq!(count(&reader, "select count(*) from products"), 60, "readers go on while the swap waits");
+    held.commit().unwrap();
+    assert_eq!(loading.wait().unwrap().code(), Some(3), "children of the product that is gone are rejected");
+
+    assert_eq!(count(&db, "select count(*) from products"), 59);
+    let carried = "select count(*) from reviews r join reviews_photos p on p.review_id = r.id where r.summary = 'While it ran'";
+    assert_eq!(count(&db, &format!("{carried} and r.product_id = 1")), 1);
+    assert_eq!(count(&db, &format!("{carried} and r.product_id = 2")), 0);
+    if product != 2 {
+        assert_eq!(count(&db, helpful), votes + 1);
+    }
+    let answers =
+        "select count(*) from answers a join answers_photos p on p.answer_id = a.id where a.body = 'It is.'";
+    assert_eq!(count(&db, answers), 2);
+    assert_eq!(count(&db, "select count(*) from questions where body = 'Is it kept?'"), 1);
+    eventually("the new catalogue is served", || {
+        name_of(&server, 1).is_some_and(|name| name.starts_with("Renamed"))
+    });
+    assert_eq!(name_of(&server, 2), None);
+    assert_eq!(send("POST", "/reviews", &review(1)), 201, "the first id after a load is free");
+}
+
+#[test]
+fn readers_see_the_old_catalogue_or_the_new_one() {
+    let server = Server::start(&["--products", "60"]);
+    let out = directory();
+    changed_archive(&server, out.path());
+    let old = name_of(&server, 1).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut connection = server.connect();
+                    let (mut has_changed, mut reads) = (false, 0u64);
+                    while !is_over.load(Ordering::Relaxed) {
+                        let list = connection.get("/products?count=100").json();
+                        let list = list.as_array().expect("a list");
+                        let is_new = list[0]["name"] != old.as_str();
+                        assert_eq!(list.len(), if is_new { 59 } else { 60 }, "all of one catalogue");
+                        assert!(is_new || !has_changed, "the old catalogue came back");
+                        has_changed |= is_new;
+                        reads += 1;
+                    }
+                    reads
+                })
+            })
+            .collect();
+        let (status, output) = load(&server, out.path(), out.path(), &[]);
+        assert_eq!(status, 3, "{output}");
+        eventually("the new catalogue is served", || name_of(&server, 1).is_some_and(|name| name != old));
+        is_over.store(true, Ordering::Relaxed);
+        let reads: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+        assert!(reads > 10, "{reads} reads");
+    });
+}
+
+#[test]
+fn what_others_made_stays() {
+    let server = Server::start(&["--products", "40"]);
+    let (out, db) = (directory(), server.database());
+    let (status, output) = run(&server, &["export", out.path().to_str().unwrap()]);
+    assert_eq!(status, 0, "{output}");
+    db.batch_execute(
+        "create role analyst; grant select on products to analyst; grant update (slogan) on products to analyst;
+         create index products_by_name on products (name);
+         create view cheap as select id, name from products where default_price < 100;
+         create table wishes (product_id bigint references products, at timestamptz default now());
+         insert into wishes (product_id) values (3);
+         alter table products set (fillfactor = 90);
+         create function cry() returns trigger language plpgsql as 'begin return new; end';
+         create trigger crying before insert on products for each row execute function cry()",
+    )
+    .unwrap();
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert_eq!(status, 0, "{output}");
+    for there in [
+        "has_table_privilege('analyst', 'products', 'select')",
+        "has_column_privilege('analyst', 'products', 'slogan', 'update')",
+        "to_regclass('products_by_name') is not null",
+        "(select count(*) from cheap) > 0",
+        "exists (select from pg_constraint where conrelid = 'wishes'::regclass and confrelid = 'products'::regclass and convalidated)",
+        "(select reloptions from pg_class where oid = 'products'::regclass) = '{fillfactor=90}'",
+        "exists (select from pg_trigger where tgrelid = 'products'::regclass and tgname = 'crying')",
+        "to_regnamespace('catwalk_load') is null and to_regnamespace('catwalk_retired') is null",
+    ] {
+        assert_eq!(count(&db, &format!("select ({there})::int::int8")), 1, "{there}");
+    }
+    // What would lose its parent is told before anything happens.
+    db.batch_execute("insert into products (id, name, slogan, description, category, default_price) values (999, 'n', 's', 'd', 'c', 1); insert into wishes (product_id) values (999)").unwrap();
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert!(status == 1 && output.contains("1 rows of wishes"), "{output}");
+    db.batch_execute("create materialized view counted as select count(*) from products").unwrap();
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert!(status == 1 && output.contains("materialized view counted reads products"), "{output}");
+    assert_eq!(count(&db, "select count(*) from products"), 41);
+}
+
+/// Kills of one run; the whole is `LOAD_KILLS=20`.
+fn kills() -> u32 {
+    std::env::var("LOAD_KILLS").map_or(5, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn a_killed_load_leaves_the_old_catalogue() {
+    let server = Server::start(&["--products", "300"]);
+    let (out, db) = (directory(), server.database());
+    changed_archive(&server, out.path());
+    let (old, before) = (name_of(&server, 1).unwrap(), digests(&db));
+    let mut dice = Dice(seed());
+    let mut killed = 0;
+    // The first takes its time; later ones go on from what is there already, unless they are told to start over.
+    while killed < kills() {
+        let path = out.path().to_str().unwrap();
+        let args = ["load", path, "--start-over"];
+        let mut loading =
+            command(&server, &args[..2 + dice.below(2) as usize]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(20 + dice.below(600)));
+        if loading.try_wait().unwrap().is_some() {
+            break;
+        }
+        kill(Pid::from_raw(loading.id() as i32), Signal::SIGKILL).unwrap();
+        loading.wait().unwrap();
+        // Killed in its last moment it may have committed all the same: then it is the new one, all of it.
+        if count(&db, "select count(*) from products") == 299 {
+            break;
+        }
+        killed += 1;
+        assert_eq!(digests(&db), before, "after kill {killed}");
+        assert_eq!(name_of(&server, 1).as_deref(), Some(old.as_str()));
+        assert_eq!(server.get("/readyz").status, 200);
+    }
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert_eq!(status, 3, "{output}");
+    eventually("the new catalogue is served", || {
+        name_of(&server, 1).is_some_and(|name| name.starts_with("Renamed"))
+    });
+    assert_eq!(count(&db, "select count(*) from pg_namespace where nspname like 'catwalk_%'"), 0);
+    assert_eq!(count(&db, "select sum(bit_count(members::bit(64)))::int8 from product_ranks"), 299);
+}
