@@ -11,6 +11,7 @@
 //! next lane takes them together.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -33,16 +34,25 @@ use crate::os::clock;
 const FETCHES_MAX: usize = 3;
 
 /// Why there is no answer.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone)]
 pub enum FetchError {
-    #[error("{0}")]
     Unavailable(String),
-    #[error("{0}")]
     Failed(String),
     /// A write that may have been committed, or may yet be.
-    #[error("{0}")]
     Unknown(String),
 }
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FetchError::Unavailable(why) | FetchError::Failed(why) | FetchError::Unknown(why) => {
+                f.write_str(why)
+            }
+        }
+    }
+}
+
+impl std::error::Error for FetchError {}
 
 impl FetchError {
     /// Of a write: a connection lost under it leaves open whether it was committed.

@@ -1,6 +1,7 @@
 //! The shared mapping with its layout: formatted fresh, or opened after its gates have been passed.
 //! Runs in: master (format), worker (open).
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -19,17 +20,30 @@ pub struct Arena {
 }
 
 /// Which gate refused a mapping.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
-    #[error("the size is {found} bytes, its layout needs {expected}")]
     Size { found: usize, expected: usize },
-    #[error("the magic number is wrong: this is not an arena")]
     Magic,
-    #[error("the schema version is {0}, this binary's is {SCHEMA_VERSION}")]
     Schema(u64),
-    #[error("the binary interface differs: another build wrote it")]
     Abi,
 }
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Gate::Size { found, expected } => {
+                write!(f, "the size is {found} bytes, its layout needs {expected}")
+            }
+            Gate::Magic => write!(f, "the magic number is wrong: this is not an arena"),
+            Gate::Schema(found) => {
+                write!(f, "the schema version is {found}, this binary's is {SCHEMA_VERSION}")
+            }
+            Gate::Abi => write!(f, "the binary interface differs: another build wrote it"),
+        }
+    }
+}
+
+impl std::error::Error for Gate {}
 
 /// Which database records come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

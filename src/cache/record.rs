@@ -16,6 +16,8 @@
 //! ```
 //! A length of 0: there is no such variant. The bodies are the archive's first field, which rkyv writes first.
 
+use std::fmt;
+
 use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -295,15 +297,26 @@ pub struct Record {
 }
 
 /// Why a record can't be made.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum RecordError {
-    #[error("archiving the record failed: {0}")]
     Archive(RkyvError),
-    #[error("the archive just made does not validate: {0}")]
     Invalid(RkyvError),
-    #[error("the record is larger than 4 GiB, a compressed body than a MiB, or its head than 255 bytes")]
     TooLarge,
 }
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordError::Archive(why) => write!(f, "archiving the record failed: {why}"),
+            RecordError::Invalid(why) => write!(f, "the archive just made does not validate: {why}"),
+            RecordError::TooLarge => {
+                write!(f, "the record is larger than 4 GiB, a compressed body than a MiB, or its head than 255 bytes")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
 
 impl Record {
     /// Archives view and bodies, checks the archive (bytecheck), and puts the header in front.

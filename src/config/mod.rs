@@ -92,17 +92,28 @@ impl fmt::Display for Origin {
 }
 
 /// What is wrong with a setting, and where it was set.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub enum ConfigError {
-    #[error("reading {0}: {1}")]
     Read(String, std::io::Error),
-    #[error("{0}")]
     Syntax(String),
-    #[error("{place}: unknown key {key:?}{hint}")]
     UnknownKey { place: String, key: String, hint: String },
-    #[error("{key} = {value:?} ({origin}): {why}")]
     Value { key: &'static str, value: String, origin: Origin, why: String },
 }
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Read(file, why) => write!(f, "reading {file}: {why}"),
+            ConfigError::Syntax(why) => f.write_str(why),
+            ConfigError::UnknownKey { place, key, hint } => write!(f, "{place}: unknown key {key:?}{hint}"),
+            ConfigError::Value { key, value, origin, why } => {
+                write!(f, "{key} = {value:?} ({origin}): {why}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
 
 /// Raw values by key; later sources replace earlier ones.
 #[derive(Debug, Clone)]

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use memchr::memchr;
 use parking_lot::Mutex;
 use roaring::RoaringTreemap;
+use smallvec::SmallVec;
 
 use crate::etl::csv::{Record, Rejected, Repair};
 use crate::etl::rows::Value;
@@ -57,7 +57,7 @@ impl Keys {
 }
 
 /// A row's values, in the order of the table's columns.
-pub type Row<'r> = ArrayVec<Value<'r>, COLUMNS_MAX>;
+pub type Row<'r> = SmallVec<[Value<'r>; COLUMNS_MAX]>;
 
 /// A reason, and the column it is about where it is about one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub fn clean<'r>(
 
 fn check_keys(table: &'static Table, cells: &[&str], keys: &Keys) -> Result<i64, Reason> {
     let mut own_id = 0;
-    let mut parents = ArrayVec::<_, COLUMNS_MAX>::new();
+    let mut parents = SmallVec::<[_; COLUMNS_MAX]>::new();
     for (column, cell) in table.columns.iter().zip(cells) {
         if !matches!(column.cell, Cell::Id | Cell::Parent(_)) {
             continue;

@@ -2,7 +2,6 @@
 //! Runs in: offline.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::etl::clean::Reason;
 use crate::etl::csv::Repair;
 use crate::etl::progress::Audience;
+use crate::etl::rows::{CsvRows, Rows, Value};
 use crate::etl::swap::{Posted, Swapped};
 use crate::etl::EXIT_REJECTS;
 
@@ -122,7 +122,7 @@ impl Summary {
 /// `FILE.rejects.csv`: made when the first line is rejected, removed when none is.
 pub struct Rejects {
     path: PathBuf,
-    out: Option<csv::Writer<File>>,
+    out: Option<CsvRows>,
 }
 
 impl Rejects {
@@ -137,24 +137,19 @@ impl Rejects {
     pub fn write(&mut self, line: u64, reason: &Reason) -> Result<()> {
         let out = match &mut self.out {
             Some(out) => out,
-            none => none.insert(Rejects::create(&self.path)?),
+            none => {
+                let out = CsvRows::create(&self.path, &["line", "column", "reason"]);
+                none.insert(out.context("--rejects DIR chooses another place")?)
+            }
         };
-        out.write_record([line.to_string().as_str(), reason.column.unwrap_or(""), &reason.text])?;
-        Ok(())
-    }
-
-    fn create(path: &Path) -> Result<csv::Writer<File>> {
-        let file = File::create(path)
-            .with_context(|| format!("making {}; --rejects DIR chooses another place", path.display()))?;
-        let mut out = csv::Writer::from_writer(file);
-        out.write_record(["line", "column", "reason"])?;
-        Ok(out)
+        let column = Value::Text(reason.column.unwrap_or(""));
+        out.row(&[Value::Bigint(line as i64), column, Value::Text(&reason.text)])
     }
 
     /// Writes what is left.
     pub fn finish(self) -> Result<()> {
         match self.out {
-            Some(mut out) => out.flush().with_context(|| format!("writing {}", self.path.display())),
+            Some(out) => out.finish().with_context(|| format!("writing {}", self.path.display())),
             None => Ok(()),
         }
     }
