@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run test lint build api-fuzz soak coherence bench clean
+.PHONY: help run test lint build api-fuzz soak coherence bench bench-load clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -15,6 +15,7 @@ help:
 	@echo 'make soak    the tests that kill, for 30 seconds each'
 	@echo 'make coherence  a million reads under every fault of the database and the change feed, and each of its rules'
 	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers; writes a second'
+	@echo 'make bench-load  a million products loaded, and by psql; LOAD_PRODUCTS=100000 for fewer'
 	@echo 'make clean   what was built, and the private cluster'
 
 run: build
@@ -46,6 +47,9 @@ coherence: prepare
 
 bench: prepare
 	cargo bench --locked --bench pages --bench visible --bench writers --bench votes
+
+bench-load: prepare
+	cargo bench --locked --bench load
 
 .PHONY: prepare
 prepare:

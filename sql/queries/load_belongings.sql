@@ -17,11 +17,26 @@ select statement from (
                      case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)
     from pg_attribute t join swapped on oid = attrelid, aclexplode(t.attacl) a
     union all
+    -- A copy of an identity column has its sequence named so.
+    select 4, format('grant %s on sequence %I to %s', a.privilege_type, t.relname || '_id_seq',
+                     case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end)
+    from pg_depend d join swapped on oid = d.refobjid join pg_class t on t.oid = d.refobjid
+    join pg_class q on q.oid = d.objid and q.relkind = 'S', aclexplode(q.relacl) a
+    where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i') and a.grantee <> q.relowner
+    union all
+    select 4, format('alter table %s replica identity %s', c.oid::regclass, case c.relreplident when 'f' then 'full' else 'nothing' end)
+    from pg_class c join swapped using (oid) where c.relreplident in ('f', 'n')
+    union all
     select 5, pg_get_triggerdef(t.oid, true)
     from pg_trigger t join swapped s on s.oid = t.tgrelid
     where not t.tgisinternal and t.tgname !~ '^(catwalk_|products_(touch|rank_))'
     union all
-    select distinct 6, format('create or replace view %s%s as %s', v.oid::regclass,
+    select 6, format('alter table %s %s trigger %I', t.tgrelid::regclass,
+                     case t.tgenabled when 'D' then 'disable' when 'A' then 'enable always' else 'enable replica' end, t.tgname)
+    from pg_trigger t join swapped s on s.oid = t.tgrelid
+    where not t.tgisinternal and t.tgname !~ '^(catwalk_|products_(touch|rank_))' and t.tgenabled <> 'O'
+    union all
+    select distinct 7, format('create or replace view %s%s as %s', v.oid::regclass,
                      ' with (' || array_to_string(v.reloptions, ', ') || ')', pg_get_viewdef(v.oid, true))
     from pg_depend d join swapped s on s.oid = d.refobjid
     join pg_rewrite r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid join pg_class v on v.oid = r.ev_class

@@ -74,10 +74,10 @@ pub const NEEDED: &[Index] = &[
 ];
 
 impl Index {
-    /// The statement that makes it.
-    pub fn statement(&self) -> String {
+    /// The statement that makes it, by the name of `name`.
+    pub fn statement(&self, name: &str) -> String {
         let unique = if self.is_unique { "UNIQUE " } else { "" };
-        format!("CREATE {unique}INDEX {} ON {} USING {}", self.name, self.table, self.using)
+        format!("CREATE {unique}INDEX {name} ON {} USING {}", self.table, self.using)
     }
 }
 
@@ -102,6 +102,6 @@ pub fn check(client: &Client) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let statements: Vec<String> = missing.iter().map(Index::statement).collect();
+    let statements: Vec<String> = missing.iter().map(|index| index.statement(index.name)).collect();
     bail!("indexes that statements need are missing; make them: {}", statements.join("; "))
 }

@@ -145,7 +145,7 @@ fn fill_in_child(url: &str, archive: Option<PathBuf>, rejects: PathBuf, products
     make_database(url)?;
     let client = crate::db::connect(url)?;
     crate::db::migrate::migrate(&client)?;
-    if etl::load::has_products(&client)? {
+    if etl::load::has_rows(&client, "products")? {
         return Ok(0);
     }
     let effort = Effort::of_machine(None);

@@ -14,6 +14,8 @@ use crate::etl::table::{plain, Table, TABLES};
 
 /// Bytes of a file read ahead.
 const BUFFER_SIZE_BYTES: usize = 256 * 1024;
+/// So much of a stranger's header is told.
+const HEADER_CHARS_MAX: usize = 200;
 
 /// A file and what it holds.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub struct Source {
     /// Its name, without that of a compression: reports and rejects are named by it.
     pub file: String,
     pub size: u64,
-    modified_s: u64,
+    modified_ns: u128,
     pub table: &'static Table,
     /// For each column of the header, the table's.
     pub order: Vec<usize>,
@@ -51,7 +53,10 @@ impl Archive {
         paths.sort();
         let mut unused: Vec<&String> = only.iter().collect();
         for path in paths {
-            let Some((file, stem)) = csv_name(&path) else { continue };
+            let Some((file, stem)) = csv_name(&path).map(|(file, stem)| (file, stem.to_string())) else {
+                continue;
+            };
+            let stem = stem.as_str();
             let is_wanted = |name: &String| name == stem || *name == file;
             if !only.is_empty() && !only.iter().any(is_wanted) {
                 continue;
@@ -61,8 +66,8 @@ impl Archive {
                 Ok((table, order)) => {
                     let meta = path.metadata()?;
                     let modified = meta.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-                    let (size, modified_s) = (meta.len(), modified.as_secs());
-                    archive.sources.push(Source { path, file, size, modified_s, table, order });
+                    let (size, modified_ns, path) = (meta.len(), modified.as_nanos(), path.canonicalize()?);
+                    archive.sources.push(Source { path, file, size, modified_ns, table, order });
                 }
                 Err(note) => archive.notes.push(format!("{file} is passed over: {note}")),
             }
@@ -93,7 +98,7 @@ impl Archive {
 
     /// Another one for other files, or the same ones changed.
     pub fn fingerprint(&self) -> String {
-        let one = |s: &Source| format!("{} {} {} {}", s.table.name, s.path.display(), s.size, s.modified_s);
+        let one = |s: &Source| format!("{} {} {} {}", s.table.name, s.path.display(), s.size, s.modified_ns);
         self.sources.iter().map(one).collect::<Vec<_>>().join("\n")
     }
 }
@@ -129,7 +134,10 @@ fn recognise(path: &Path, stem: &str) -> Result<Result<(&'static Table, Vec<usiz
         Some(table) => {
             table.match_header(&header).map(|order| Ok((table, order))).map_err(anyhow::Error::msg)
         }
-        None => Ok(Err(format!("its header ({}) is that of no file of an archive", header.join(", ")))),
+        None => {
+            let header: String = header.join(", ").chars().take(HEADER_CHARS_MAX).collect();
+            Ok(Err(format!("its header ({}) is that of no file of an archive", header.escape_debug())))
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A record's cells to what their columns hold, or the reason why not.
 //! Runs in: offline.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -23,6 +23,12 @@ const TIME_MIN_MS: i64 = -62_135_596_800_000;
 const TIME_MAX_MS: i64 = 253_402_300_799_999;
 /// Digits before the decimal point that numeric(12, 2) holds.
 const PRICE_DIGITS_MAX: usize = 10;
+
+const RATING_OUT_OF_RANGE: &str = "rating out of range";
+/// Reasons to which the cell adds nothing.
+const SAYS_ENOUGH: &[&str] = &["is null", "holds a NUL character", RATING_OUT_OF_RANGE];
+/// So much of a cell is told.
+const CELL_CHARS_MAX: usize = 80;
 
 /// Ids that are loaded, for the files whose rows refer to them.
 #[derive(Default)]
@@ -62,19 +68,36 @@ pub type Row<'r> = SmallVec<[Value<'r>; COLUMNS_MAX]>;
 /// A reason, and the column it is about where it is about one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    pub text: Cow<'static, str>,
+    /// One of a few: rejects are counted by it.
+    pub text: &'static str,
     pub column: Option<&'static str>,
+    /// What the cell holds, or how it begins, where that says more.
+    cell: Option<String>,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text)?;
+        self.cell.as_ref().map_or(Ok(()), |cell| write!(f, ": {cell:?}"))
+    }
 }
 
 impl From<Rejected> for Reason {
     fn from(rejected: Rejected) -> Reason {
-        Reason { text: Cow::Borrowed(rejected.reason), column: None }
+        Reason { text: rejected.reason, column: None, cell: None }
     }
 }
 
 impl Reason {
-    fn of(column: &'static str, text: impl Into<Cow<'static, str>>) -> Reason {
-        Reason { text: text.into(), column: Some(column) }
+    fn of(column: &'static str, text: &'static str) -> Reason {
+        Reason { text, column: Some(column), cell: None }
+    }
+
+    fn with(mut self, cell: &str) -> Reason {
+        if !SAYS_ENOUGH.contains(&self.text) {
+            self.cell = Some(cell.chars().take(CELL_CHARS_MAX).collect());
+        }
+        self
     }
 }
 
@@ -97,7 +120,8 @@ pub fn clean<'r>(
     let own_id = check_keys(table, &cells, keys)?;
     let mut values = Row::new();
     for (column, cell) in table.columns.iter().zip(cells) {
-        let value = read_cell(column.cell, cell, repairs).map_err(|why| Reason::of(column.name, why))?;
+        let value = read_cell(column.cell, cell, repairs);
+        let value = value.map_err(|why| Reason::of(column.name, why).with(cell))?;
         values.push(value);
     }
     keys.own.insert(own_id as u64);
@@ -136,64 +160,78 @@ fn read_id(cell: &str) -> Option<i64> {
     cell.bytes().all(|b| b.is_ascii_digit()).then(|| cell.parse().ok()).flatten()
 }
 
-fn read_cell<'r>(kind: Cell, cell: &'r str, repairs: &mut Vec<Repair>) -> Result<Value<'r>, String> {
+fn read_cell<'r>(kind: Cell, cell: &'r str, repairs: &mut Vec<Repair>) -> Result<Value<'r>, &'static str> {
     let plain = cell.trim();
     let is_null = plain == "null";
     match kind {
-        Cell::Id | Cell::Parent(_) => {
-            read_id(cell).map(Value::Bigint).ok_or_else(|| "id is not a number".into())
-        }
+        Cell::Id | Cell::Parent(_) => read_id(cell).map(Value::Bigint).ok_or("id is not a number"),
         Cell::TextOrNull if is_null => Ok(Value::Null),
-        Cell::Text if is_null => Err("is null".into()),
-        Cell::Text | Cell::TextOrNull if memchr(0, cell.as_bytes()).is_some() => {
-            Err("holds a NUL character".into())
-        }
-        Cell::Text | Cell::TextOrNull => Ok(Value::Text(cell)),
+        kind if kind.is_text() => match is_null {
+            true => Err("is null"),
+            false => read_text(cell, kind.text_max()).map(Value::Text),
+        },
         Cell::PriceOrNull | Cell::NumberOrNull if is_null || plain.is_empty() => Ok(Value::Null),
         Cell::Price | Cell::PriceOrNull => read_price(plain, repairs).map(Value::Cents),
         Cell::NumberOrNull | Cell::Number => read_number(plain).map(Value::Bigint),
         Cell::Rating => match read_number(plain)? {
             rating @ 1..=5 => Ok(Value::Smallint(rating as i16)),
-            _ => Err("rating out of range".into()),
+            _ => Err(RATING_OUT_OF_RANGE),
         },
         Cell::Time => read_time(plain).map(Value::Time),
         Cell::Boolean if plain == "1" || plain.eq_ignore_ascii_case("true") => Ok(Value::Boolean(true)),
         Cell::Boolean if plain == "0" || plain.eq_ignore_ascii_case("false") => Ok(Value::Boolean(false)),
-        Cell::Boolean => Err(format!("{cell:?} is neither true nor false")),
+        _ => Err("neither true nor false"),
     }
 }
 
-fn read_number(cell: &str) -> Result<i64, String> {
-    cell.parse().map_err(|_| format!("{cell:?} is not a whole number"))
+fn read_text(cell: &str, bytes_max: Option<usize>) -> Result<&str, &'static str> {
+    if memchr(0, cell.as_bytes()).is_some() {
+        return Err("holds a NUL character");
+    }
+    match bytes_max {
+        Some(max) if cell.len() > max => Err("longer than its index can hold"),
+        _ => Ok(cell),
+    }
 }
 
-/// Epoch milliseconds, or a day that begins at midnight UTC; in epoch milliseconds.
-fn read_time(cell: &str) -> Result<i64, String> {
+/// Halfway to the ends of a bigint: votes are added to it, and an index negates it.
+fn read_number(cell: &str) -> Result<i64, &'static str> {
+    match cell.parse::<i64>() {
+        Ok(number) if number.unsigned_abs() <= i64::MAX as u64 / 2 => Ok(number),
+        Ok(_) => Err("number out of range"),
+        Err(_) => Err("not a whole number"),
+    }
+}
+
+/// Epoch milliseconds, or a day (`2018-01-17`) that begins at midnight UTC; in epoch milliseconds.
+fn read_time(cell: &str) -> Result<i64, &'static str> {
+    let is_day = cell.len() == "2018-01-17".len() && cell.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     let time_ms = match cell.parse::<i64>() {
         Ok(ms) => Some(ms),
-        Err(_) => cell
+        Err(_) if is_day => cell
             .parse::<Date>()
             .ok()
             .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
             .map(|midnight| midnight.timestamp().as_millisecond()),
+        Err(_) => None,
     };
     time_ms
         .filter(|ms| (TIME_MIN_MS..=TIME_MAX_MS).contains(ms))
-        .ok_or_else(|| format!("{cell:?} is neither epoch milliseconds nor a day"))
+        .ok_or("neither epoch milliseconds nor a day")
 }
 
 /// Digits and at most two decimals, in cents; a currency sign in front is dropped, and counted.
-fn read_price(cell: &str, repairs: &mut Vec<Repair>) -> Result<u64, String> {
+fn read_price(cell: &str, repairs: &mut Vec<Repair>) -> Result<u64, &'static str> {
     let price = cell.trim_start_matches(CURRENCY_SIGNS).trim_start();
     let (whole, decimals) = price.split_once('.').unwrap_or((price, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     let significant = decimals.trim_end_matches('0');
     if whole.is_empty() || !digits(whole) || !digits(decimals) {
-        return Err(format!("{cell:?} is not a price"));
+        return Err("not a price");
     }
     let whole = whole.trim_start_matches('0');
     if significant.len() > 2 || whole.len() > PRICE_DIGITS_MAX {
-        return Err(format!("{cell:?} does not fit a price of ten digits and two decimals"));
+        return Err("more than ten digits and two decimals");
     }
     if price.len() != cell.len() {
         repairs.push(Repair::CurrencySign);
@@ -253,9 +291,16 @@ mod tests {
         assert_eq!(read("1628913634932"), Some(1_628_913_634_932));
         assert_eq!((read("0"), read("-1")), (Some(0), Some(-1)));
         assert_eq!(read("2018-01-17"), Some(1_516_147_200_000));
-        for bad in
-            ["", "yesterday", "2018-13-01", "9223372036854775807", "253402300800000", "-62135596800001"]
-        {
+        for bad in [
+            "2018-01-17T23:59:59",
+            "2018-01-17 23:30-05:00",
+            "",
+            "yesterday",
+            "2018-13-01",
+            "9223372036854775807",
+            "253402300800000",
+            "-62135596800001",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -76,6 +76,8 @@ pub struct Rejected {
 pub const FIELDS_MISSING: &str = "fields missing";
 pub const TOO_MANY_FIELDS: &str = "too many fields";
 const LINE_TOO_LONG: &str = "line too long";
+/// Mark of the byte order, as UTF-8 has it.
+const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads records of a file with a header.
 pub struct Reader<R> {
@@ -112,9 +114,9 @@ impl<R: BufRead> Reader<R> {
             split_ends: Vec::new(),
         };
         let header = reader.next_line()?.map(|l| l.bytes).unwrap_or_default();
-        let header = header.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&header);
+        let header = header.strip_prefix(BOM).unwrap_or(&header);
         let names: Vec<String> =
-            split(header, Quotes::AsTheyStand).fields.iter().map(|f| text(f).0.trim().to_string()).collect();
+            split(header, Quotes::AsTheyStand).fields.iter().map(|f| text(f).trim().to_string()).collect();
         reader.columns = names.len();
         Ok((reader, names))
     }
@@ -142,7 +144,8 @@ impl<R: BufRead> Reader<R> {
     /// Reads a line with its quotes in order, the right number of fields, and text in UTF-8: nearly all are such.
     fn read_clean(&mut self, line: &[u8], record: &mut Record) -> bool {
         let has_quotes = memchr(b'"', line).is_some();
-        if has_quotes && !quotes_are_in_order(line) {
+        // csv-core takes a mark of the byte order for none of the text, wherever it begins anew.
+        if line.starts_with(BOM) || has_quotes && !quotes_are_in_order(line) {
             return false;
         }
         self.split.resize(line.len().max(self.split.len()), 0);
@@ -183,14 +186,15 @@ impl<R: BufRead> Reader<R> {
         if mended.fields.len() == self.columns && !mended.stray {
             return Ok(self.take(&mended, Some(Repair::ClosingQuote), record));
         }
-        if plain.open {
+        if plain.open && !plain.stray {
             if let Some(joined) = self.join(line)? {
                 return Ok(self.take(&split(&joined, Quotes::AsTheyStand), None, record));
             }
         }
         if plain.stray && plain.fields.len() == self.columns {
             // Quotes inside a quoted text, not doubled: the text is plain all the same.
-            return Ok(self.take(&plain, None, record));
+            let repair = plain.open.then_some(Repair::ClosingQuote);
+            return Ok(self.take(&plain, repair, record));
         }
         Ok(Err(Rejected { line: line.number, reason: miscount(plain.fields.len(), self.columns) }))
     }
@@ -204,12 +208,16 @@ impl<R: BufRead> Reader<R> {
                 return Ok(None);
             }
             let next = &self.ahead[count];
-            if next.too_long || starts_like_record(&next.bytes) {
+            let is_too_long = next.too_long || joined.len() + next.bytes.len() > CSV_LINE_SIZE_MAX_BYTES;
+            if is_too_long || starts_like_record(&next.bytes) {
                 return Ok(None);
             }
             joined.push(b'\n');
             joined.extend_from_slice(&next.bytes);
             let split = split(&joined, Quotes::AsTheyStand);
+            if split.stray {
+                return Ok(None);
+            }
             if split.is_whole() {
                 if split.fields.len() != self.columns {
                     return Ok(None);
@@ -228,13 +236,11 @@ impl<R: BufRead> Reader<R> {
             return Err(Rejected { line: record.line, reason });
         }
         record.repairs.extend(repair);
-        let mut is_decoded = false;
-        for field in &split.fields {
-            let (text, is_foreign) = text(field);
-            is_decoded |= is_foreign;
-            record.push(&text);
-        }
-        if is_decoded {
+        if split.fields.iter().all(|field| std::str::from_utf8(field).is_ok()) {
+            split.fields.iter().for_each(|field| record.push(&text(field)));
+        } else {
+            // One that is not UTF-8 is none in all of its fields.
+            split.fields.iter().for_each(|field| record.push(&from_windows_1252(field)));
             record.repairs.push(Repair::Windows1252);
         }
         Ok(())
@@ -304,12 +310,12 @@ fn starts_like_record(line: &[u8]) -> bool {
     digits > 0 && line[digits..].trim_ascii_start().first() == Some(&b',')
 }
 
-/// A field as text, and whether it had to be decoded.
-fn text(bytes: &[u8]) -> (Cow<'_, str>, bool) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Cow::Borrowed(text), false),
-        Err(_) => (WINDOWS_1252.decode_without_bom_handling(bytes).0, true),
-    }
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| from_windows_1252(bytes), Cow::Borrowed)
+}
+
+fn from_windows_1252(bytes: &[u8]) -> Cow<'_, str> {
+    WINDOWS_1252.decode_without_bom_handling(bytes).0
 }
 
 /// A field without quotes: without the blanks before it, and whatever is white behind it.
@@ -490,6 +496,12 @@ mod tests {
     }
 
     #[test]
+    fn a_quote_open_behind_others_is_a_repair_too() {
+        let (_, fields, repairs) = items(b"id,x,y\n1,a,\"the 5\" one\n").remove(0).unwrap();
+        assert_eq!((fields.join("|"), &repairs[..]), ("1|a|the 5\" one".into(), &[Repair::ClosingQuote][..]));
+    }
+
+    #[test]
     fn quoted_newlines_are_joined_and_never_swallow_a_record() {
         assert_eq!(
             fields("id,x,y\n1,\"a\nb\",c\n2,d,e\n"),
@@ -512,7 +524,22 @@ mod tests {
     fn text_that_is_not_utf8_is_windows_1252() {
         let (_, fields, repairs) = items(b"id,x\n1,Caf\xE9\n").remove(0).unwrap();
         assert_eq!((fields[1].as_str(), &repairs[..]), ("Café", &[Repair::Windows1252][..]));
-        // A character whose bytes are in two fields is none.
+        // One that is not UTF-8 is none in all of its fields; and a character whose bytes are in two fields is none.
+        assert_eq!(
+            items(
+                "id,x\n\u{e9},Caf"
+                    .as_bytes()
+                    .iter()
+                    .copied()
+                    .chain([0xE9, b'\n'])
+                    .collect::<Vec<_>>()
+                    .as_slice()
+            )
+            .remove(0)
+            .unwrap()
+            .1,
+            ["Ã©", "Café"]
+        );
         assert_eq!(items(b"id,x\n1\xC3,\xA9\n").remove(0).unwrap().1, ["1Ã", "©"]);
     }
 

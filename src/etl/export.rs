@@ -2,20 +2,18 @@
 //! Runs in: offline.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
+use csv_core::{ReadRecordResult, Terminator};
 use may_postgres::Client;
 
+use crate::etl::csv::{Reader, Record};
 use crate::etl::progress::{Audience, Meter, Unit};
-use crate::etl::table::{Cell, Table, TABLES};
+use crate::etl::table::{Cell, Column, Table, COLUMNS_MAX, TABLES};
 use crate::etl::tasks::{self, Task};
-
-/// What a reader of archives would read otherwise than it was: the word null; a line's end that a carriage return belongs to, that comes
-/// in the last column, or after which a line begins like a record.
-const MISREAD: &str = r"^\s*null\s*$|\r|\n\s*\d+\s*,";
 
 /// Writes one file a table into `dir`; returns how many rows `catwalk load` would read otherwise than they are.
 ///
@@ -26,7 +24,12 @@ pub fn run(url: &str, dir: &Path, jobs: usize, audience: Audience) -> Result<u64
     let connect = || crate::db::connect(url);
     let client = connect()?;
     let transaction = client.transaction()?;
-    client.batch_execute("set transaction isolation level repeatable read, read only")?;
+    // A load that ends meanwhile puts other tables in their place, whose rows an older snapshot sees too: it has to wait.
+    let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+    client.batch_execute(&format!(
+        "set transaction isolation level repeatable read, read only; lock table {} in access share mode",
+        tables.join(", ")
+    ))?;
     let rows = client.query_text("select pg_export_snapshot()", &[])?;
     let snapshot: String = rows.first().context("no answer about the snapshot")?.try_get(0)?;
     let total = client.query_text(
@@ -45,9 +48,9 @@ pub fn run(url: &str, dir: &Path, jobs: usize, audience: Audience) -> Result<u64
             ))?;
             let path = dir.join(format!("{}.csv", table.file));
             write(client, table, &path, meter).with_context(|| format!("writing {}", path.display()))?;
-            let count = count_misread(client, table)?;
+            let count = count_strange(client, table)? + count_misread(&path)?;
             if count > 0 {
-                let why = "hold the word null, or a line's end, in a way that `catwalk load` reads otherwise";
+                let why = "hold the word null, a line's end or a number in a way that `catwalk load` reads otherwise";
                 meter.say(&format!("{}: {count} rows {why}", path.display()));
             }
             *misread.lock() += count;
@@ -70,13 +73,9 @@ fn expression(name: &str, cell: Cell) -> String {
     }
 }
 
-fn is_text(cell: Cell) -> bool {
-    matches!(cell, Cell::Text | Cell::TextOrNull)
-}
-
 fn write(client: &Client, table: &Table, path: &Path, meter: &Meter) -> Result<()> {
     let columns: Vec<String> = table.columns.iter().map(|c| expression(c.name, c.cell)).collect();
-    let texts: Vec<&str> = table.columns.iter().filter(|c| is_text(c.cell)).map(|c| c.name).collect();
+    let texts: Vec<&str> = table.columns.iter().filter(|c| c.cell.is_text()).map(|c| c.name).collect();
     let quoted =
         if texts.is_empty() { String::new() } else { format!(", force_quote ({})", texts.join(", ")) };
     let mut copy = client.copy_out(&format!(
@@ -95,19 +94,82 @@ fn write(client: &Client, table: &Table, path: &Path, meter: &Meter) -> Result<(
     Ok(out.flush()?)
 }
 
-fn count_misread(client: &Client, table: &Table) -> Result<u64> {
-    let mut conditions: Vec<String> = table
-        .columns
-        .iter()
-        .filter(|c| is_text(c.cell))
-        .map(|c| format!("{} ~ '{MISREAD}'", c.name))
-        .collect();
-    if let Some(last) = table.columns.last().filter(|c| is_text(c.cell)) {
-        conditions.push(format!("{} like E'%\\n%'", last.name));
-    }
-    if conditions.is_empty() {
-        return Ok(0);
-    }
+/// Rows with what a file can't say: the word null, and what no column of an archive holds.
+fn count_strange(client: &Client, table: &Table) -> Result<u64> {
+    let conditions = table.columns.iter().filter_map(|Column { name, cell, .. }| match cell {
+        cell if cell.is_text() => Some(format!(r"{name} ~ '^\s*null\s*$'")),
+        Cell::Price | Cell::PriceOrNull => Some(format!("{name} < 0 or {name} = 'NaN'")),
+        Cell::Id | Cell::Parent(_) => Some(format!("{name} < 0")),
+        _ => None,
+    });
+    let conditions: Vec<String> = conditions.collect();
     let sql = format!("select count(*) from {} where {}", table.name, conditions.join(" or "));
     Ok(client.query_text(&sql, &[])?.first().map_or(0, |row| row.get::<i64>(0)) as u64)
+}
+
+/// Records of a file that a reader of archives, who mends, reads otherwise than they were written.
+fn count_misread(path: &Path) -> Result<u64> {
+    let open = || File::open(path).map(|file| BufReader::with_capacity(256 * 1024, file));
+    let (mut mending, _) = Reader::open(open()?)?;
+    let mut strict = Strict::open(open()?);
+    let (mut record, mut outcome) = (Record::default(), None);
+    strict.next_record()?;
+    let mut misread = 0;
+    while let Some(line) = strict.next_record()? {
+        // What was made of lines in the middle of the record before is passed over.
+        while record.line < line || outcome.is_none() {
+            outcome = mending.read(&mut record)?;
+            if outcome.is_none() {
+                break;
+            }
+        }
+        let is_same = matches!(outcome, Some(Ok(()))) && record.line == line;
+        if !is_same || !record.fields().map(str::as_bytes).eq(strict.fields()) {
+            misread += 1;
+        }
+    }
+    Ok(misread)
+}
+
+/// Reads CSV as it is written (RFC 4180), mending nothing.
+struct Strict<R> {
+    input: R,
+    core: csv_core::Reader,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    fields: usize,
+}
+
+impl<R: BufRead> Strict<R> {
+    fn open(input: R) -> Strict<R> {
+        let core = csv_core::ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();
+        Strict { input, core, text: vec![0; 1 << 16], ends: vec![0; COLUMNS_MAX + 1], fields: 0 }
+    }
+
+    /// Reads a record; the line that it begins in, None at the end.
+    fn next_record(&mut self) -> Result<Option<u64>> {
+        let line = self.core.line();
+        let mut written = 0;
+        self.fields = 0;
+        loop {
+            let chunk = self.input.fill_buf()?;
+            let (text, ends) = (&mut self.text[written..], &mut self.ends[self.fields..]);
+            let (result, read, more, fields) = self.core.read_record(chunk, text, ends);
+            self.input.consume(read);
+            (written, self.fields) = (written + more, self.fields + fields);
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
+                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
+                ReadRecordResult::Record => return Ok(Some(line)),
+                ReadRecordResult::End => return Ok(None),
+            }
+        }
+    }
+
+    fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = &self.ends[..self.fields];
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        starts.zip(ends).map(|(start, &end)| &self.text[start..end])
+    }
 }

@@ -2,7 +2,7 @@
 //! Runs in: offline.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
@@ -16,7 +16,7 @@ use crate::etl::progress::{Audience, Meter, Unit};
 use crate::etl::report::{FileReport, Rejects, Summary};
 use crate::etl::rows::{Nowhere, Rows};
 use crate::etl::staging::{Guard, Origin, Staging, RANKS, STAGED};
-use crate::etl::swap::{swap, Swapped};
+use crate::etl::swap::{patiently, swap, Swapped};
 use crate::etl::table::{Table, TABLES};
 use crate::etl::tasks::{self, Task};
 use crate::etl::Effort;
@@ -25,6 +25,12 @@ use crate::etl::Effort;
 const COUNT_STEP: u64 = 256;
 /// How long the locks of the swap are tried for.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Tables whose rows belong together and are posted together: what shoppers add while one of them is loaded has parts in all.
+const TOGETHER: &[&[&str]] = &[
+    &["reviews", "reviews_photos", "characteristics", "characteristic_reviews"],
+    &["questions", "answers", "answers_photos"],
+];
 
 /// What becomes of a line that can't be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,9 +57,9 @@ pub struct Options {
     pub audience: Audience,
 }
 
-/// Whether the catalogue holds anything.
-pub fn has_products(client: &Client) -> Result<bool> {
-    Ok(!client.query_text("select 1 from products limit 1", &[])?.is_empty())
+/// Whether a table holds anything.
+pub fn has_rows(client: &Client, table: &str) -> Result<bool> {
+    Ok(!client.query_text(&format!("select 1 from {table} limit 1"), &[])?.is_empty())
 }
 
 /// Loads, or reads only, and reports; returns the exit status: 0, or 3 with rejects.
@@ -67,9 +73,13 @@ pub fn run(url: &str, options: &Options) -> Result<i32> {
         let dir = options.dir.display();
         bail!("{dir} has no product.csv (nor .csv.gz, .csv.zst): is it an archive's directory?");
     }
+    if archive.sources.is_empty() {
+        bail!("none of the files asked for holds what can be loaded: {}", archive.notes.join("; "));
+    }
     let meter = Meter::new(options.audience, Unit::Bytes, archive.size());
     archive.notes.iter().for_each(|note| meter.say(note));
-    let load = Load { options, archive: &archive, meter: &meter, known: Known::default(), url };
+    let (known, is_stopped) = (Known::default(), AtomicBool::new(false));
+    let load = Load { options, archive: &archive, meter: &meter, known, url, is_stopped };
     let (files, swapped) = meter.watch(|| match options.dry_run {
         true => load.rehearse().map(|files| (files, None)),
         false => load.run().map(|(files, swapped)| (files, Some(swapped))),
@@ -85,6 +95,8 @@ struct Load<'a> {
     meter: &'a Meter,
     known: Known,
     url: &'a str,
+    /// A line was met that stops the load.
+    is_stopped: AtomicBool,
 }
 
 impl Load<'_> {
@@ -124,6 +136,7 @@ impl Load<'_> {
             true => TABLES.iter().map(|table| table.name).collect(),
             false => self.archive.sources.iter().map(|source| source.table.name).collect(),
         };
+        check_together(&tables)?;
         self.check_nothing_is_emptied(&client, &tables)?;
         let origin = Origin {
             fingerprint: format!("{:?}\n{}", self.options.on_bad, self.archive.fingerprint()),
@@ -145,7 +158,7 @@ impl Load<'_> {
     /// A table of the catalogue has rows, and the archive no file for it.
     fn check_nothing_is_emptied(&self, client: &Client, tables: &[&'static str]) -> Result<()> {
         for table in tables.iter().filter(|table| self.archive.source(table).is_none()) {
-            if client.query_text(&format!("select 1 from {table} limit 1"), &[])?.is_empty() {
+            if !has_rows(client, table)? {
                 self.meter.say(&format!("no file holds {table}: none are loaded"));
                 continue;
             }
@@ -224,6 +237,9 @@ impl Load<'_> {
         let mut keys = self.known.keys();
         let (mut record, mut repairs) = (Record::default(), Vec::new());
         while let Some(outcome) = reader.read(&mut record)? {
+            if self.is_stopped.load(Ordering::Relaxed) {
+                bail!("stopped because of another file");
+            }
             repairs.clear();
             let outcome = match outcome {
                 Ok(()) => clean(source.table, &source.order, &record, &mut keys, &mut repairs),
@@ -256,6 +272,7 @@ impl Load<'_> {
         report: &mut FileReport,
     ) -> Result<()> {
         if self.options.on_bad == OnBad::Stop {
+            self.is_stopped.store(true, Ordering::Relaxed);
             let column = reason.column.map(|column| format!(", column {column}")).unwrap_or_default();
             bail!(
                 "line {line}{column}: {}; --on-bad reject lists such lines and loads the rest",
@@ -264,7 +281,7 @@ impl Load<'_> {
         }
         rejects.write(line, &reason)?;
         self.meter.rejects.fetch_add(1, Ordering::Relaxed);
-        *report.rejected.entry(reason.text.into_owned()).or_default() += 1;
+        *report.rejected.entry(reason.text.to_string()).or_default() += 1;
         Ok(())
     }
 
@@ -273,6 +290,22 @@ impl Load<'_> {
             self.known.add(parent, keys.own);
         }
     }
+}
+
+/// # Errors
+/// Some of a group of tables are to be loaded and others not.
+fn check_together(tables: &[&'static str]) -> Result<()> {
+    for group in TOGETHER {
+        let missing: Vec<&str> = group.iter().copied().filter(|table| !tables.contains(table)).collect();
+        if !missing.is_empty() && missing.len() < group.len() {
+            bail!(
+                "{} are loaded together, for what is posted meanwhile has parts in each: {} too, please",
+                group.join(", "),
+                missing.join(", ")
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Indexes, foreign keys, statistics and sequences of staged tables that are filled.
@@ -294,7 +327,8 @@ pub fn build(
     }
     meter.enter("building primary keys", tasks.len());
     tasks::run(tasks, jobs, &connect)?;
-    staging.refer(&connect()?)?;
+    let client = connect()?;
+    patiently(PATIENCE, || staging.refer(&client))?;
 
     // The slowest first: those of words.
     let mut indexes: Vec<_> = staging.indexes.iter().filter(|index| !index.is_primary).collect();

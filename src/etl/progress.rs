@@ -66,6 +66,20 @@ struct Line<'a> {
     rejects: u64,
 }
 
+/// Ends the telling, whatever ends the job.
+struct Over<'m> {
+    meter: &'m Meter,
+    teller: &'m std::thread::Thread,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.meter.is_over.store(true, Ordering::Relaxed);
+        self.teller.unpark();
+        self.meter.whole.finish_and_clear();
+    }
+}
+
 impl Meter {
     pub fn new(audience: Audience, unit: Unit, total: u64) -> Meter {
         let is_drawn = audience == Audience::People && std::io::stderr().is_terminal();
@@ -118,11 +132,8 @@ impl Meter {
                     self.tell(is_due);
                 }
             });
-            let done = job();
-            self.is_over.store(true, Ordering::Relaxed);
-            teller.thread().unpark();
-            self.whole.finish_and_clear();
-            done
+            let _over = Over { meter: self, teller: teller.thread() };
+            job()
         })
     }
 

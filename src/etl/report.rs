@@ -143,7 +143,7 @@ impl Rejects {
             }
         };
         let column = Value::Text(reason.column.unwrap_or(""));
-        out.row(&[Value::Bigint(line as i64), column, Value::Text(&reason.text)])
+        out.row(&[Value::Bigint(line as i64), column, Value::Text(&reason.to_string())])
     }
 
     /// Writes what is left.

@@ -9,7 +9,7 @@ use anyhow::{bail, Context, Result};
 use may_postgres::Client;
 
 use crate::etl::dirt::DirtyRows;
-use crate::etl::load::{build, has_products};
+use crate::etl::load::{build, has_rows};
 use crate::etl::opinions;
 use crate::etl::progress::{Audience, Meter, Unit};
 use crate::etl::rows::{CsvRows, Rows, Value};
@@ -211,15 +211,17 @@ fn fill(url: &str, options: &Options, meter: &Meter) -> Result<()> {
     let guarded = connect()?;
     let _guard = Guard::take(&guarded)?;
     let client = connect()?;
-    if has_products(&client)? {
-        bail!("the catalogue holds products already; seed fills an empty one");
+    for table in ["products", opinions::SHOE_IMAGES] {
+        if has_rows(&client, table)? {
+            bail!("the catalogue holds {table} already; seed fills an empty one");
+        }
     }
     let (plan, parts) = (options.plan(), options.profile.parts());
     let tables: Vec<&'static str> =
         TABLES.iter().map(|table| table.name).chain([opinions::SHOE_IMAGES]).collect();
     let origin = Origin { fingerprint: format!("{plan:?} {:?}", options.profile), start_over: false };
     let staging = Staging::open(&client, tables, &origin, options.effort.index_memory_bytes)?;
-    meter.enter_rows("generating", parts.len());
+    meter.enter_rows("generating", staging.filled_from_outside().len());
     let mut tasks = Vec::new();
     for &table in &staging.filled_from_outside() {
         if staging.report_of(&client, table)?.is_some() {

@@ -15,6 +15,8 @@ pub const STAGED: &str = "catwalk_load";
 const LOCK: i64 = i64::from_be_bytes(*b"catload\0");
 /// The table of ranks comes with products.
 pub const RANKS: &str = "product_ranks";
+/// The largest id that a sequence can give.
+const LAST_ID: i64 = i64::MAX;
 /// So far above the live ranks' version are those of the staged ones, whatever is written meanwhile.
 const RANKS_VERSION_STEP: i64 = 1 << 32;
 
@@ -51,6 +53,8 @@ pub struct Reference {
     pub column: String,
     pub parent: String,
     pub definition: String,
+    /// Of a staged table.
+    pub is_own: bool,
 }
 
 /// Tables under way.
@@ -62,6 +66,8 @@ pub struct Staging {
     pub references: Vec<Reference>,
     /// Memory for building one index.
     index_memory_bytes: u64,
+    /// The snapshot from which on others' writes are not in the rows of this load. No other load has the same.
+    began_at: String,
 }
 
 /// Where the rows of a load come from.
@@ -124,8 +130,8 @@ impl Staging {
         }
         let live = client.query_text("select quote_ident(current_schema())", &[])?;
         let live = live.first().context("the search path names no schema")?.get(0);
-        let indexes = client.query_text(LOAD_INDEXES, &[&tables])?;
-        let indexes = indexes.iter().map(|row| Index {
+        let live_indexes = client.query_text(LOAD_INDEXES, &[&tables])?;
+        let indexes = live_indexes.iter().map(|row| Index {
             table: row.get(0),
             name: row.get(1),
             definition: row.get(2),
@@ -137,8 +143,12 @@ impl Staging {
         let indexes = indexes.chain(missing.map(|index| {
             let is_primary = index.name.ends_with("_pkey");
             let constraint = if is_primary { "p" } else { "" };
-            let (table, name, constraint) = (index.table.into(), index.name.into(), constraint.into());
-            Index { table, name, definition: index.statement(), constraint, is_primary }
+            // Somebody else's index may have its name.
+            let is_taken = |name: &str| live_indexes.iter().any(|row| row.get::<String>(1) == name);
+            let name =
+                if is_taken(index.name) { format!("{}_needed", index.name) } else { index.name.to_string() };
+            let definition = index.statement(&name);
+            Index { table: index.table.into(), name, definition, constraint: constraint.into(), is_primary }
         }));
         let references = client.query_text(LOAD_REFERENCES, &[&tables])?;
         let references = references.iter().map(|row| Reference {
@@ -148,15 +158,19 @@ impl Staging {
             column: row.get(3),
             parent: row.get(4),
             definition: row.get(5),
+            is_own: row.get(6),
         });
         let (indexes, references) = (indexes.collect(), references.collect());
-        let staging = Staging { live, tables, indexes, references, index_memory_bytes };
+        let mut staging =
+            Staging { live, tables, indexes, references, index_memory_bytes, began_at: String::new() };
         // Another version cleans otherwise, and another schema has other tables.
         let (version, fingerprint) = (env!("CARGO_PKG_VERSION"), &origin.fingerprint);
         let fingerprint = format!("{version} {} {:?}\n{fingerprint}", migrate::count(), staging.tables);
         if origin.start_over || !staging.is_left_by(client, &fingerprint)? {
             staging.start_over(client, &fingerprint).context("making the schema of the tables to come")?;
         }
+        let rows = client.query_text(&format!("select snapshot::text from {STAGED}.load"), &[])?;
+        staging.began_at = rows.first().context("the load's beginning was not noted")?.try_get(0)?;
         Ok(staging)
     }
 
@@ -285,12 +299,13 @@ impl Staging {
 
     /// Foreign keys of staged tables.
     pub fn own_references(&self) -> impl Iterator<Item = &Reference> {
-        self.references.iter().filter(|r| self.tables.contains(&r.table.as_str()))
+        self.references.iter().filter(|r| r.is_own)
     }
 
-    /// Adds the foreign keys, not yet checked.
+    /// Adds the foreign keys, not yet checked. Tables that stay are locked for it: not for long, and not at any price.
     pub fn refer(&self, client: &Client) -> Result<()> {
         self.within(client, |client| {
+            client.batch_execute("set local lock_timeout = '50ms'")?;
             for Reference { name, table, definition, .. } in self.own_references() {
                 let there = "select 1 from pg_constraint where quote_ident(conname) = $1 and conrelid = to_regclass($2)";
                 if client.query_text(there, &[name, &format!("{STAGED}.{table}")])?.is_empty() {
@@ -331,28 +346,50 @@ impl Staging {
 
     /// Foreign keys to staged tables, of tables that stay.
     pub fn references_of_others(&self) -> impl Iterator<Item = &Reference> {
-        self.references.iter().filter(|r| !self.tables.contains(&r.table.as_str()))
+        self.references.iter().filter(|r| !r.is_own)
     }
 
     /// Statistics, and sequences past every id that was ever given.
     pub fn finish(&self, client: &Client, table: &str) -> Result<()> {
         self.within(client, |client| {
             client.batch_execute(&format!("analyze {STAGED}.{table}"))?;
-            if table == RANKS {
-                return Ok(());
-            }
-            let sequences = "select pg_get_serial_sequence($1, 'id'), pg_get_serial_sequence($2, 'id')";
-            let (staged, live) = (format!("{STAGED}.{table}"), format!("{}.{table}", self.live));
-            let rows = client.query_text(sequences, &[&staged, &live])?;
-            let row = rows.first().context("no answer about sequences")?;
-            let (Some(staged), Some(live)) = (row.get::<Option<String>>(0), row.get::<Option<String>>(1)) else {
-                return Ok(());
-            };
-            Ok(client.batch_execute(&format!(
-                "select setval('{staged}', greatest((select coalesce(max(id), 0) + 1 from {STAGED}.{table}),
-                     (select case when is_called then last_value + 1 else last_value end from {live})), false)"
-            ))?)
+            let staged = self.next_id(client, STAGED, table)?;
+            let live = self.next_id(client, &self.live, table)?;
+            let (Some((sequence, staged)), Some((_, live))) = (staged, live) else { return Ok(()) };
+            let past = format!("select least(coalesce(max(id), 0), {LAST_ID} - 1) + 1 from {STAGED}.{table}");
+            let sql = format!("select setval('{sequence}', greatest(({past}), {staged}, {live}), false)");
+            Ok(client.batch_execute(&sql)?)
         })
         .with_context(|| format!("analysing {table}"))
+    }
+
+    /// The sequence of a table's ids, and the one that it gives next; None: it has no sequence.
+    pub fn next_id(&self, client: &Client, schema: &str, table: &str) -> Result<Option<(String, i64)>> {
+        if table == RANKS {
+            return Ok(None);
+        }
+        let rows =
+            client.query_text("select pg_get_serial_sequence($1, 'id')", &[&format!("{schema}.{table}")])?;
+        let Some(sequence) = rows.first().and_then(|row| row.get::<Option<String>>(0)) else {
+            return Ok(None);
+        };
+        let sql = format!("select case when is_called and last_value < {LAST_ID} then last_value + 1 else last_value end from {sequence}");
+        let next = client.query_text(&sql, &[])?.first().context("a sequence is empty")?.try_get(0)?;
+        Ok(Some((sequence, next)))
+    }
+
+    /// # Errors
+    /// The staged tables are not those that this load has filled.
+    pub fn check_complete(&self, client: &Client) -> Result<()> {
+        let sql = format!(
+            "select snapshot::text = $1 and $2::text[] <@ (select array_agg(name) from {STAGED}.filled) from {STAGED}.load"
+        );
+        let rows = client.query_text(&sql, &[&self.began_at, &self.tables])?;
+        if rows.first().is_none_or(|row| row.get::<Option<bool>>(0) != Some(true)) {
+            bail!(
+                "the tables of this load were replaced by another one's: this one has ended without a change"
+            );
+        }
+        Ok(())
     }
 }

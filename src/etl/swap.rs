@@ -45,68 +45,93 @@ pub struct Swapped {
 /// # Errors
 /// When `patience` is over: all is as it was, and the staged tables are kept for the next try.
 pub fn swap(client: &Client, staging: &Staging, patience: Duration) -> Result<Swapped> {
-    let started = Instant::now();
-    let mut pause = PAUSE_MIN;
-    for tries in 1.. {
-        match try_swap(client, staging) {
-            Ok(swapped) => return Ok(Swapped { tries, ..swapped }),
+    let mut tries = 0;
+    let swapped = patiently(patience, || {
+        tries += 1;
+        try_swap(client, staging)
+    });
+    let swapped = swapped.context("putting the new tables in place")?;
+    check_references_of_others(client, staging)?;
+    Ok(Swapped { tries, ..swapped })
+}
+
+/// Does `work`, again and again while it can't have its locks.
+///
+/// # Errors
+/// Those of `work`; that of the lock when `patience` is over.
+pub fn patiently<T>(patience: Duration, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let (started, mut pause) = (Instant::now(), PAUSE_MIN);
+    loop {
+        match work() {
             Err(e) if is_lock(&e) && started.elapsed() < patience => {
                 std::thread::sleep(pause);
                 pause = PAUSE_MAX.min(pause * 2);
             }
             Err(e) if is_lock(&e) => {
-                return Err(e).with_context(|| {
-                    format!(
-                        "the live tables could not be locked within {patience:?}: somebody has them locked (select pid, query, \
-                         xact_start from pg_stat_activity where xact_start < now() - interval '1 second'); the new tables are \
-                         kept, the same command goes on from here"
-                    )
-                })
+                return Err(e.context(format!(
+                    "the live tables could not be locked within {patience:?}: somebody has them locked (select pid, query, xact_start \
+                     from pg_stat_activity where xact_start < now() - interval '1 second'); what is made so far is kept, the same \
+                     command goes on from here"
+                )))
             }
-            Err(e) => return Err(e.context("putting the new tables in place")),
+            outcome => return outcome,
         }
     }
-    unreachable!("tries end by themselves")
 }
 
 /// The lock could not be had in time, or only by ending others.
 fn is_lock(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Error::Sql(e)) if matches!(e.code.as_str(), "55P03" | "40P01"))
+    matches!(error.downcast_ref(), Some(Error::Sql(e)) if matches!(e.code.as_str(), "55P03" | "57014" | "40P01"))
 }
 
 fn try_swap(client: &Client, staging: &Staging) -> Result<Swapped> {
     let transaction = client.transaction()?;
     let live: Vec<String> = staging.tables.iter().map(|table| format!("{}.{table}", staging.live)).collect();
-    client.batch_execute(&format!("set local lock_timeout = '{}ms'", LOCK_TIMEOUT.as_millis()))?;
+    // What readers may wait for is prepared before they wait for anything.
+    client.batch_execute(&format!("drop schema if exists {RETIRED} cascade; create schema {RETIRED}"))?;
+    let others = staging.references_of_others().map(|reference| reference.table_name.clone());
+    let written: Vec<String> = live.iter().cloned().chain(others).collect();
     let writers = Instant::now();
-    client.batch_execute(&format!("lock table {} in share row exclusive mode", live.join(", ")))?;
-    client.batch_execute("set local lock_timeout = 0")?;
+    lock(client, &written, "share row exclusive")?;
+    staging.check_complete(client)?;
+    staging.check_others(client)?;
     let posted = carry_over(client, staging)?;
     if staging.tables.contains(&RANKS) {
         retire_blocks(client, staging)?;
     }
     let belongings = client.query_text(LOAD_BELONGINGS, &[&staging.tables])?;
     let belongings: Vec<String> = belongings.iter().map(|row| row.get(0)).collect();
-    client.batch_execute(&format!(
-        "set local lock_timeout = '{}ms'; drop schema if exists {RETIRED} cascade; create schema {RETIRED}",
-        LOCK_TIMEOUT.as_millis()
-    ))?;
     let readers = Instant::now();
-    client.batch_execute(&format!("lock table {} in access exclusive mode", live.join(", ")))?;
+    lock(client, &written, "access exclusive")?;
     client.batch_execute(&renames(staging, &live))?;
     client.batch_execute(&belongings.join(";\n"))?;
+    // Whoever depends on an old table and was overlooked keeps it, and this from happening.
+    let retired: Vec<String> = staging.tables.iter().map(|table| format!("{RETIRED}.{table}")).collect();
     client.batch_execute(&format!(
         "insert into catwalk_changes (what, id) values ('everything', 0);
-         drop schema {RETIRED} cascade; drop schema {STAGED} cascade"
+         drop table {}; drop schema {RETIRED}; drop schema {STAGED} cascade",
+        retired.join(", ")
     ))?;
     transaction.commit()?;
-    let (readers, writers) = (readers.elapsed(), writers.elapsed());
-    // Others' references were taken over unchecked: that needs no lock that anybody waits for.
+    Ok(Swapped { posted, readers: readers.elapsed(), writers: writers.elapsed(), tries: 1 })
+}
+
+/// Locks tables, all of them within [`LOCK_TIMEOUT`]; the transaction ends otherwise.
+fn lock(client: &Client, tables: &[String], mode: &str) -> Result<()> {
+    client.batch_execute(&format!("set local statement_timeout = '{}ms'", LOCK_TIMEOUT.as_millis()))?;
+    client.batch_execute(&format!("lock table {} in {mode} mode", tables.join(", ")))?;
+    Ok(client.batch_execute("set local statement_timeout = 0")?)
+}
+
+/// References of tables that stayed were taken over unchecked. Checking them needs no lock that anybody waits for.
+fn check_references_of_others(client: &Client, staging: &Staging) -> Result<()> {
     for reference in staging.references_of_others() {
         let sql = format!("alter table {} validate constraint {}", reference.table_name, reference.name);
-        client.batch_execute(&sql).with_context(|| format!("checking foreign key {}", reference.name))?;
+        client.batch_execute(&sql).with_context(|| {
+            format!("the new catalogue is in place, but a foreign key of another table is not checked yet ({sql})")
+        })?;
     }
-    Ok(Swapped { posted, readers, writers, tries: 1 })
+    Ok(())
 }
 
 /// Old tables out, new ones in, with triggers and the references of others.
@@ -159,13 +184,15 @@ fn carry_over(client: &Client, staging: &Staging) -> Result<Posted> {
         "create temp table touched on commit drop as
              select distinct what, id from catwalk_changes where not pg_visible_in_snapshot(xid, (select snapshot from {STAGED}.load))
                  and what in ('reviews', 'questions', 'question', 'everything');
-         create temp table is_everything on commit drop as
-             select exists (select from touched where what = 'everything')
-                 or (select pg_snapshot_xmax(snapshot) from {STAGED}.load) <= (select dropped_xid from catwalk_feed) as it_is;
          analyze touched"
     ))?;
+    let sql = format!(
+        "select exists (select from touched where what = 'everything')
+             or (select pg_snapshot_xmin(snapshot) from {STAGED}.load) <= (select dropped_xid from catwalk_feed)"
+    );
+    let is_everything = client.query_text(&sql, &[])?.first().is_some_and(|row| row.get(0));
     for (table, owner, votes) in staging.voted() {
-        let part = Part { staging, table, owner, votes };
+        let part = Part { staging, table, owner, votes, is_everything };
         posted.voted += part.carry_votes(client)?;
         let (carried, dropped) = part.carry_rows(client)?;
         posted.carried += carried;
@@ -180,16 +207,18 @@ struct Part<'s> {
     table: &'static str,
     owner: &'static str,
     votes: &'static str,
+    /// Any row may have changed.
+    is_everything: bool,
 }
 
 impl Part<'_> {
-    /// Live rows `l` that may have changed.
+    /// Live rows `l` that may have changed, found by their owner's index.
     fn touched(&self) -> String {
         let what = if self.table == "answers" { "question" } else { self.table };
-        format!(
-            "((select it_is from is_everything) or l.{} in (select id from touched where what = '{what}'))",
-            self.owner
-        )
+        match self.is_everything {
+            true => "true".into(),
+            false => format!("l.{} in (select id from touched where what = '{what}')", self.owner),
+        }
     }
 
     fn count(&self, client: &Client, sql: &str) -> Result<u64> {
@@ -234,6 +263,13 @@ impl Part<'_> {
             }
             _ => format!("l.{owner}"),
         };
+        let staged_next = staging.next_id(client, STAGED, table)?;
+        if let (Some((sequence, staged)), Some((_, live))) =
+            (staged_next, staging.next_id(client, live, table)?)
+        {
+            // Above every id that either catalogue has given.
+            client.batch_execute(&format!("select setval('{sequence}', {}, false)", staged.max(live)))?;
+        }
         client.batch_execute(&format!(
             "create temp table carried_{table} on commit drop as
                  select l.id, {new_owner} as new_owner, case when exists (select from {STAGED}.{table} n where n.id = l.id)
@@ -259,10 +295,6 @@ impl Part<'_> {
         if *table == "reviews" {
             self.carry_ratings(client)?;
         }
-        client.batch_execute(&format!(
-            "select setval(pg_get_serial_sequence('{STAGED}.{table}', 'id'),
-                 greatest((select last_value from {STAGED}.{table}_id_seq), (select max(new_id) + 1 from carried_{table})), false)"
-        ))?;
         Ok((carried, dropped))
     }
 

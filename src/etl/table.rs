@@ -9,6 +9,10 @@ pub enum Cell {
     /// An id that the parent's file has loaded.
     Parent(Parent),
     Text,
+    /// Text that a btree index holds: of so many bytes at most.
+    Label,
+    /// Text that is searched for its words: of so many bytes at most.
+    Words,
     TextOrNull,
     Price,
     PriceOrNull,
@@ -89,10 +93,10 @@ pub const TABLES: &[Table] = &[
         is: Some(Parent::Product),
         columns: &[
             column("id", &["id"], Cell::Id),
-            column("name", &["name"], Cell::Text),
-            column("slogan", &["slogan"], Cell::Text),
-            column("description", &["description"], Cell::Text),
-            column("category", &["category"], Cell::Text),
+            column("name", &["name"], Cell::Words),
+            column("slogan", &["slogan"], Cell::Words),
+            column("description", &["description"], Cell::Words),
+            column("category", &["category"], Cell::Label),
             column("default_price", &["defaultprice"], Cell::Price),
         ],
     },
@@ -251,6 +255,23 @@ pub const TABLES: &[Table] = &[
 /// A header's name as aliases are written.
 pub fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+impl Cell {
+    /// Bytes of the longest text that the column's indexes hold; None: any.
+    pub fn text_max(self) -> Option<usize> {
+        match self {
+            // A third of a page of 8 KiB, with the id beside it.
+            Cell::Label => Some(2_600),
+            // A tsvector holds a MiB; words of three letters take twice their room there, and three columns share it.
+            Cell::Words => Some(128 << 10),
+            _ => None,
+        }
+    }
+
+    pub fn is_text(self) -> bool {
+        matches!(self, Cell::Text | Cell::Label | Cell::Words | Cell::TextOrNull)
+    }
 }
 
 impl Table {

@@ -80,12 +80,14 @@ fn work<C>(state: &Mutex<State<'_, C>>, changed: &Condvar, make: &impl Fn() -> R
                 }
             }
         };
-        let own = match &own {
-            Some(own) => own,
-            None => own.insert(make()?),
-        };
         // A panic in one must not leave the others waiting for it.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (task.work)(own)));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let own = match &own {
+                Some(own) => own,
+                None => own.insert(make()?),
+            };
+            (task.work)(own)
+        }));
         outcome.unwrap_or_else(|_| Err(anyhow!("{} panicked", task.name)))?;
         state.lock().is_done[n] = true;
         changed.notify_all();

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{count, digests, fixture, load, run};
-use crate::support::eventually;
 use crate::support::server::{directory, Server};
+use crate::support::{eventually, seed, Dice};
 
 const PRODUCTS: &str = "id,name,slogan,description,category,default_price\n1,\"a\",\"b\",\"c\",\"d\",5\n2,\"e\",\"f\",\"g\",\"h\",7.50\n";
 
@@ -90,6 +90,10 @@ fn a_part_is_loaded_beside_what_stays() {
     assert!(status == 1 && output.contains("stay and would lose their products"), "{output}");
     let (status, output) = load(&server, dir.path(), dir.path(), &["--only", "colours"]);
     assert!(status == 1 && output.contains("no colours.csv"), "{output}");
+    // What is posted together is loaded together.
+    write(dir.path(), "reviews_photos.csv", "id,review_id,url\n");
+    let (status, output) = load(&server, dir.path(), dir.path(), &["--only", "reviews_photos"]);
+    assert!(status == 1 && output.contains("are loaded together"), "{output}");
     // Nor does a table go because its file is not there.
     let (status, output) = load(&server, dir.path(), dir.path(), &[]);
     assert!(status == 1 && output.contains("no file") && output.contains("styles"), "{output}");
@@ -123,6 +127,9 @@ fn two_loads_at_once_are_one_too_many() {
     let lock = i64::from_be_bytes(*b"catload\0");
     let _held = holder.transaction().unwrap();
     holder.batch_execute(&format!("select pg_advisory_xact_lock({lock})")).unwrap();
+    // The other one keeps migrations out too, and whoever has none to make does not wait for it.
+    let lock = i64::from_be_bytes(*b"catwalk\0");
+    holder.batch_execute(&format!("select pg_advisory_xact_lock_shared({lock})")).unwrap();
     let (status, output) = load(&server, &fixture("atelier-2020"), out.path(), &[]);
     assert!(status == 1 && output.contains("is under way in this database"), "{output}");
 }
@@ -171,4 +178,41 @@ fn every_index_of_the_schema_is_known_to_be_needed() {
     let mut there: Vec<&str> = there.iter().map(String::as_str).collect();
     there.sort_unstable();
     assert_eq!(needed, there);
+}
+
+#[test]
+fn what_an_index_cannot_hold_is_one_line_and_not_the_load() {
+    let server = Server::start(&["--products", "0"]);
+    let (dir, db) = (directory(), server.database());
+    // Text that can't be pressed together: an index holds a third of a page, a tsvector a MiB.
+    let mut dice = Dice(seed());
+    let mut noise = |len: usize| {
+        (0..len)
+            .map(|n| if n % 8 == 7 { ' ' } else { (b'a' + dice.below(26) as u8) as char })
+            .collect::<String>()
+    };
+    let header = PRODUCTS.lines().next().unwrap();
+    let (long, words) = (noise(4_000), noise(900_000));
+    let largest = i64::MAX;
+    write(
+        dir.path(),
+        "product.csv",
+        &format!("{header}\n1,\"a\",\"b\",\"c\",\"{long}\",5\n2,\"a\",\"b\",\"{words}\",\"d\",5\n{largest},\"a\",\"b\",\"c\",\"d\",5\n"),
+    );
+    let least = i64::MIN;
+    let question = "id,product_id,body,date_written,asker_name,asker_email,reported,helpful";
+    write(
+        dir.path(),
+        "questions.csv",
+        &format!(
+            "{question}\n1,{largest},\"q\",0,\"n\",\"e\",0,{least}\n2,{largest},\"q\",0,\"n\",\"e\",0,5\n"
+        ),
+    );
+    let (status, output) = load(&server, dir.path(), dir.path(), &[]);
+    assert_eq!(status, 3, "{output}");
+    assert!(
+        output.contains("longer than its index can hold 2") && output.contains("number out of range 1"),
+        "{output}"
+    );
+    assert_eq!(count(&db, "select count(*) from products p join questions q on q.product_id = p.id"), 1);
 }

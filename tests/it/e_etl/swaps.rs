@@ -167,7 +167,9 @@ fn what_others_made_stays() {
          insert into wishes (product_id) values (3);
          alter table products set (fillfactor = 90);
          create function cry() returns trigger language plpgsql as 'begin return new; end';
-         create trigger crying before insert on products for each row execute function cry()",
+         create trigger crying before insert on products for each row execute function cry();
+         alter table products disable trigger crying;
+         grant usage on sequence reviews_id_seq to analyst; alter table skus replica identity full",
     )
     .unwrap();
     let (status, output) = load(&server, out.path(), out.path(), &[]);
@@ -179,7 +181,9 @@ fn what_others_made_stays() {
         "(select count(*) from cheap) > 0",
         "exists (select from pg_constraint where conrelid = 'wishes'::regclass and confrelid = 'products'::regclass and convalidated)",
         "(select reloptions from pg_class where oid = 'products'::regclass) = '{fillfactor=90}'",
-        "exists (select from pg_trigger where tgrelid = 'products'::regclass and tgname = 'crying')",
+        "exists (select from pg_trigger where tgrelid = 'products'::regclass and tgname = 'crying' and tgenabled = 'D')",
+        "has_sequence_privilege('analyst', 'reviews_id_seq', 'usage')",
+        "(select relreplident = 'f' from pg_class where oid = 'skus'::regclass)",
         "to_regnamespace('catwalk_load') is null and to_regnamespace('catwalk_retired') is null",
     ] {
         assert_eq!(count(&db, &format!("select ({there})::int::int8")), 1, "{there}");
@@ -191,6 +195,9 @@ fn what_others_made_stays() {
     db.batch_execute("create materialized view counted as select count(*) from products").unwrap();
     let (status, output) = load(&server, out.path(), out.path(), &[]);
     assert!(status == 1 && output.contains("materialized view counted reads products"), "{output}");
+    db.batch_execute("drop materialized view counted; create function of_row(products) returns int language sql as 'select 1'").unwrap();
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert!(status == 1 && output.contains("function of_row(products) is made of products"), "{output}");
     assert_eq!(count(&db, "select count(*) from products"), 41);
 }
 
