@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run test lint build api-fuzz soak coherence bench bench-load clean
+.PHONY: help run test lint build api-fuzz soak coherence bench bench-load bench-sizes clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -16,6 +16,7 @@ help:
 	@echo 'make coherence  a million reads under every fault of the database and the change feed, and each of its rules'
 	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers; writes a second'
 	@echo 'make bench-load  a million products loaded, and by psql; LOAD_PRODUCTS=100000 for fewer'
+	@echo 'make bench-sizes  answers from 100,000 products and from 10,000,000 (20 minutes and 20 GB); SIZES=…,… PROFILE=full for others'
 	@echo 'make clean   what was built, and the private cluster'
 
 run: build
@@ -50,6 +51,9 @@ bench: prepare
 
 bench-load: prepare
 	cargo bench --locked --bench load
+
+bench-sizes: prepare
+	cargo bench --locked --bench sizes
 
 .PHONY: prepare
 prepare:

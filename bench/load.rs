@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use catwalk::etl::table::TABLES;
 
 #[path = "server.rs"]
-#[allow(dead_code)] // Nothing is asked of it by HTTP here.
 mod server;
 use server::Server;
 

@@ -2,22 +2,34 @@
 //! Runs in: offline.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+#[allow(dead_code)] // Not every bench needs all of it.
 pub struct Server {
     child: Child,
     dir: PathBuf,
+    is_kept: bool,
     pub address: String,
     pub database_url: String,
 }
 
+#[allow(dead_code)]
 impl Server {
     /// Starts it with `args`, and waits until it says READY=1.
     pub fn start(args: &[&str]) -> Server {
         let dir = std::env::temp_dir().join(format!("catwalk-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory");
+        let mut server = Server::start_in(&dir, args);
+        server.is_kept = false;
+        server
+    }
+
+    /// The same, on what lies in `dir`, which stays.
+    pub fn start_in(dir: &Path, args: &[&str]) -> Server {
+        std::fs::create_dir_all(dir).expect("a directory");
         let notify = dir.join("notify");
+        // One that ended has left its own.
+        let _ = std::fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).expect("a socket");
         let mut command = Command::new(env!("CARGO_BIN_EXE_catwalk"));
         command.args(["dev", "--listen", "127.0.0.1:0", "--dir"]).arg(dir.join("d")).args(args);
@@ -25,7 +37,8 @@ impl Server {
             command.env("NOTIFY_SOCKET", &notify).stdout(Stdio::null()).spawn().expect("catwalk starts");
         let address = wait_ready(&socket);
         let database_url = std::fs::read_to_string(dir.join("d/database.url")).expect("dev writes it");
-        Server { child, dir, address, database_url: database_url.trim().to_string() }
+        let dir = dir.to_path_buf();
+        Server { child, dir, is_kept: true, address, database_url: database_url.trim().to_string() }
     }
 
     pub fn database(&self) -> may_postgres::Client {
@@ -37,7 +50,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
+        if !self.is_kept {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! A load beside a running server: the old catalogue until the new one is complete, and nothing lost on the way.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use may_postgres::Client;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -54,20 +55,114 @@ fn what_is_exported_loads_as_it_was() {
     );
 }
 
+fn start_load(server: &Server, dir: &Path) -> Child {
+    command(server, &["load", dir.to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits until a load tries to lock the live tables in `mode`.
+fn wait_for_swap(db: &Client, mode: &str) {
+    eventually("the load wants to swap", || {
+        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%";
+        count(db, &format!("{waits} in {mode} mode'")) > 0
+    });
+}
+
+#[test]
+fn a_long_reader_holds_nobody_up() {
+    let server = Server::start(&["--products", "60"]);
+    let (out, db) = (directory(), server.database());
+    changed_archive(&server, out.path());
+    let holder = server.database();
+    let held = holder.transaction().unwrap();
+    holder.batch_execute("select from products limit 1").unwrap();
+    let mut loading = start_load(&server, out.path());
+    let reader = server.database();
+    reader.batch_execute("set statement_timeout = '10s'").unwrap();
+    for _ in 0..5 {
+        wait_for_swap(&db, "access exclusive");
+        assert_eq!(count(&reader, "select count(*) from products"), 60);
+    }
+    held.commit().unwrap();
+    assert_eq!(loading.wait().unwrap().code(), Some(3));
+    assert_eq!(count(&reader, "select count(*) from products"), 59);
+}
+
+#[test]
+fn a_load_that_was_killed_is_gone_on_with() {
+    let server = Server::start(&["--products", "60"]);
+    let (out, db) = (directory(), server.database());
+    changed_archive(&server, out.path());
+    let holder = server.database();
+    let held = holder.transaction().unwrap();
+    holder.batch_execute("lock table products in row exclusive mode").unwrap();
+    let mut loading = start_load(&server, out.path());
+    wait_for_swap(&db, "share row exclusive");
+    loading.kill().unwrap();
+    loading.wait().unwrap();
+    held.commit().unwrap();
+    // Between the two loads somebody votes: what the first one noted at its beginning is what counts.
+    let of_others =
+        "select min(a.id) from answers a join questions q on q.id = a.question_id where q.product_id <> 2";
+    let answer = count(&db, of_others);
+    let helpful = format!("select helpful from answers where id = {answer}");
+    let votes = count(&db, &helpful);
+    db.batch_execute(&format!("update answers set helpful = helpful + 3 where id = {answer}")).unwrap();
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert_eq!(status, 3, "{output}");
+    assert!(output.contains("reviews.csv was copied before"), "{output}");
+    assert!(
+        output.contains("product does not exist"),
+        "what was rejected before is told all the same: {output}"
+    );
+    assert_eq!(count(&db, &helpful), votes + 3);
+}
+
+#[test]
+fn a_smaller_catalogue_has_no_ghosts() {
+    let server = Server::start(&["--products", "300"]);
+    let out = directory();
+    let mut connection = server.connect();
+    let mut ids = |page: u32| {
+        let list = connection.get(&format!("/products?count=20&page={page}")).json();
+        list.as_array().unwrap().iter().map(|product| product["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(15).last(), Some(&300));
+    let (status, output) =
+        run(&server, &["seed", "--products", "45", "--seed", "9", "--csv", out.path().to_str().unwrap()]);
+    assert_eq!(status, 0, "{output}");
+    // Ids of their own: none of the blocks of those before.
+    let products = std::fs::read_to_string(out.path().join("product.csv")).unwrap();
+    let (header, rows) = products.split_once('\n').unwrap();
+    let moved: String = rows
+        .lines()
+        .map(|line| {
+            let (id, rest) = line.split_once(',').unwrap();
+            format!("{},{rest}\n", id.parse::<i64>().unwrap() + 10_000)
+        })
+        .collect();
+    std::fs::write(out.path().join("product.csv"), format!("{header}\n{moved}")).unwrap();
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert_eq!(status, 3, "{output}");
+    eventually("the new catalogue is served", || ids(1).first() == Some(&10_001));
+    assert_eq!((ids(2).first(), ids(3).len(), ids(4).len()), (Some(&10_021), 5, 0));
+}
+
 #[test]
 fn posted_while_a_load_runs_survives_it() {
     let server = Server::start(&["--products", "60"]);
     let (out, db) = (directory(), server.database());
     changed_archive(&server, out.path());
+    // The archive has a review of its own by the id that the next one posted gets.
+    let next_review = count(&db, "select max(id) + 1 from reviews");
+    let mut reviews = std::fs::read_to_string(out.path().join("reviews.csv")).unwrap();
+    reviews += &format!("{next_review},1,4,0,\"Of the archive\",\"b\",true,false,\"n\",\"e\",null,0\n");
+    std::fs::write(out.path().join("reviews.csv"), reviews).unwrap();
     // Writers are held up, so is the swap; readers are not.
     let holder = server.database();
     let held = holder.transaction().unwrap();
     holder.batch_execute("lock table products in row exclusive mode").unwrap();
-    let mut loading =
-        command(&server, &["load", out.path().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
-    eventually("the load wants to swap", || {
-        count(&db, "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%'") > 0
-    });
+    let mut loading = start_load(&server, out.path());
+    wait_for_swap(&db, "share row exclusive");
     let helpful = "select helpfulness from reviews where id = 1";
     let (votes, product) = (count(&db, helpful), count(&db, "select product_id from reviews where id = 1"));
     let asked = count(&db, "select min(id) from questions where product_id <> 2");
