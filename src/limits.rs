@@ -83,6 +83,10 @@ pub const BUSY_RETRIES_MAX: u32 = 16;
 pub const WRITE_LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Largest text of a review, question or answer, and most photos and characteristics of one.
 pub const TEXT_SIZE_MAX_BYTES: usize = 10_000;
+/// Largest category: a btree index holds a third of a page of 8 KiB, with the id beside it.
+pub const CATEGORY_SIZE_MAX_BYTES: usize = 2_600;
+/// Largest name, slogan and description each: a tsvector holds a MiB, and words of three letters take twice their room there.
+pub const SEARCHED_SIZE_MAX_BYTES: usize = 128 << 10;
 pub const PHOTOS_MAX: usize = 100;
 pub const CHARACTERISTICS_MAX: usize = 100;
 /// Most of a sku that one request puts into a cart, and most skus that a cart shows; those of the shared list.

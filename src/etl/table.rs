@@ -1,6 +1,8 @@
 //! The archive's files: their columns, where they go, and what each cell must be.
 //! Runs in: offline.
 
+use crate::limits::{CATEGORY_SIZE_MAX_BYTES, SEARCHED_SIZE_MAX_BYTES};
+
 /// What a cell must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell {
@@ -261,10 +263,8 @@ impl Cell {
     /// Bytes of the longest text that the column's indexes hold; None: any.
     pub fn text_max(self) -> Option<usize> {
         match self {
-            // A third of a page of 8 KiB, with the id beside it.
-            Cell::Label => Some(2_600),
-            // A tsvector holds a MiB; words of three letters take twice their room there, and three columns share it.
-            Cell::Words => Some(128 << 10),
+            Cell::Label => Some(CATEGORY_SIZE_MAX_BYTES),
+            Cell::Words => Some(SEARCHED_SIZE_MAX_BYTES),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::api::writer::Refusal;
 use crate::db::edits::{NewProduct, NewStyle, ProductChange, StyleChange};
-use crate::limits::{PARTS_MAX, TEXT_SIZE_MAX_BYTES};
+use crate::limits::{CATEGORY_SIZE_MAX_BYTES, PARTS_MAX, TEXT_SIZE_MAX_BYTES};
 
 /// Reads a body.
 pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
@@ -32,6 +32,22 @@ impl<'de> Deserialize<'de> for Text {
             )));
         }
         Ok(Text(text))
+    }
+}
+
+/// A category: as much as its index holds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Text")]
+pub struct Category(Text);
+
+impl TryFrom<Text> for Category {
+    type Error = String;
+
+    fn try_from(text: Text) -> Result<Category, String> {
+        match text.0.len() > CATEGORY_SIZE_MAX_BYTES {
+            true => Err(format!("a category is longer than {CATEGORY_SIZE_MAX_BYTES} bytes")),
+            false => Ok(Category(text)),
+        }
     }
 }
 
@@ -78,7 +94,7 @@ pub struct ProductPatch {
     #[serde(default, deserialize_with = "present")]
     description: Option<Text>,
     #[serde(default, deserialize_with = "present")]
-    category: Option<Text>,
+    category: Option<Category>,
     #[serde(default, deserialize_with = "present")]
     default_price: Option<Price>,
 }
@@ -89,7 +105,7 @@ impl TryFrom<ProductPatch> for ProductChange {
     fn try_from(patch: ProductPatch) -> Result<ProductChange, Refusal> {
         let default_price = patch.default_price.map(Price::read).transpose()?;
         let [name, slogan, description, category] =
-            texts([patch.name, patch.slogan, patch.description, patch.category]);
+            texts([patch.name, patch.slogan, patch.description, patch.category.map(|category| category.0)]);
         let change = ProductChange { name, slogan, description, category, default_price };
         match change == ProductChange::default() {
             true => Err(Refusal::Invalid(
@@ -142,8 +158,8 @@ pub struct ProductBody {
     slogan: Text,
     #[serde(default = "empty")]
     description: Text,
-    #[serde(default = "empty")]
-    category: Text,
+    #[serde(default = "no_category")]
+    category: Category,
     default_price: Price,
     #[serde(default)]
     pub features: Vec<FeatureBody>,
@@ -155,6 +171,10 @@ pub struct ProductBody {
 
 fn empty() -> Text {
     Text(String::new())
+}
+
+fn no_category() -> Category {
+    Category(empty())
 }
 
 /// `POST /admin/products/:id/features`
@@ -233,7 +253,7 @@ impl ProductBody {
             name: self.name.0.clone(),
             slogan: self.slogan.0.clone(),
             description: self.description.0.clone(),
-            category: self.category.0.clone(),
+            category: self.category.0 .0.clone(),
             default_price: self.default_price.clone().read()?,
         })
     }
@@ -281,6 +301,8 @@ mod tests {
         ] {
             assert!(change(body).is_err(), "{body}");
         }
+        let category = |len: usize| change(&format!(r#"{{"category": "{}"}}"#, "c".repeat(len)));
+        assert!(category(CATEGORY_SIZE_MAX_BYTES).is_ok() && category(CATEGORY_SIZE_MAX_BYTES + 1).is_err());
     }
 
     #[test]
