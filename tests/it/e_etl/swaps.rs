@@ -119,7 +119,15 @@ fn a_load_that_was_killed_is_gone_on_with() {
 
 #[test]
 fn a_smaller_catalogue_has_no_ghosts() {
-    let server = Server::start(&["--products", "300"]);
+    has_no_ghosts(&Server::start(&["--products", "300"]));
+}
+
+#[test]
+fn a_smaller_catalogue_has_no_ghosts_without_a_cache() {
+    has_no_ghosts(&Server::start(&["--products", "300", "--cache-size", "0"]));
+}
+
+fn has_no_ghosts(server: &Server) {
     let out = directory();
     let mut connection = server.connect();
     let mut ids = |page: u32| {
@@ -128,7 +136,7 @@ fn a_smaller_catalogue_has_no_ghosts() {
     };
     assert_eq!(ids(15).last(), Some(&300));
     let (status, output) =
-        run(&server, &["seed", "--products", "45", "--seed", "9", "--csv", out.path().to_str().unwrap()]);
+        run(server, &["seed", "--products", "45", "--seed", "9", "--csv", out.path().to_str().unwrap()]);
     assert_eq!(status, 0, "{output}");
     // Ids of their own: none of the blocks of those before.
     let products = std::fs::read_to_string(out.path().join("product.csv")).unwrap();
@@ -141,7 +149,7 @@ fn a_smaller_catalogue_has_no_ghosts() {
         })
         .collect();
     std::fs::write(out.path().join("product.csv"), format!("{header}\n{moved}")).unwrap();
-    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    let (status, output) = load(server, out.path(), out.path(), &[]);
     assert_eq!(status, 3, "{output}");
     eventually("the new catalogue is served", || ids(1).first() == Some(&10_001));
     assert_eq!((ids(2).first(), ids(3).len(), ids(4).len()), (Some(&10_021), 5, 0));
