@@ -102,11 +102,6 @@ pub fn check(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// How many there are: another number is another schema.
-pub fn count() -> usize {
-    MIGRATIONS.len()
-}
-
 fn applied(client: &Client) -> Result<Vec<(String, i64)>> {
     let rows = match client.query_text("select name, checksum from catwalk_migrations order by name", &[]) {
         Ok(rows) => rows,

@@ -30,6 +30,7 @@ pub const LOAD_BELONGINGS: &str = include_str!("../../sql/queries/load_belonging
 pub const LOAD_INDEXES: &str = include_str!("../../sql/queries/load_indexes.sql");
 pub const LOAD_OBSTACLES: &str = include_str!("../../sql/queries/load_obstacles.sql");
 pub const LOAD_REFERENCES: &str = include_str!("../../sql/queries/load_references.sql");
+pub const LOAD_SHAPE: &str = include_str!("../../sql/queries/load_shape.sql");
 pub const PHOTOS_ADD: &str = include_str!("../../sql/queries/photos_add.sql");
 pub const PHOTOS_REMOVE: &str = include_str!("../../sql/queries/photos_remove.sql");
 pub const PRODUCTS_ADD: &str = include_str!("../../sql/queries/products_add.sql");

@@ -30,6 +30,9 @@ const SAYS_ENOUGH: &[&str] = &["is null", "holds a NUL character", RATING_OUT_OF
 /// So much of a cell is told.
 const CELL_CHARS_MAX: usize = 80;
 
+/// Halfway to the ends of a bigint: votes are added to it, and an index negates it.
+pub const NUMBER_MAX: i64 = i64::MAX / 2;
+
 /// Ids that are loaded, for the files whose rows refer to them.
 #[derive(Default)]
 pub struct Known(Mutex<HashMap<Parent, Arc<RoaringTreemap>>>);
@@ -194,10 +197,9 @@ fn read_text(cell: &str, bytes_max: Option<usize>) -> Result<&str, &'static str>
     }
 }
 
-/// Halfway to the ends of a bigint: votes are added to it, and an index negates it.
 fn read_number(cell: &str) -> Result<i64, &'static str> {
     match cell.parse::<i64>() {
-        Ok(number) if number.unsigned_abs() <= i64::MAX as u64 / 2 => Ok(number),
+        Ok(number) if (-NUMBER_MAX..=NUMBER_MAX).contains(&number) => Ok(number),
         Ok(_) => Err("number out of range"),
         Err(_) => Err("not a whole number"),
     }

@@ -10,10 +10,15 @@ use anyhow::{Context, Result};
 use csv_core::{ReadRecordResult, Terminator};
 use may_postgres::Client;
 
+use crate::etl::clean::NUMBER_MAX;
 use crate::etl::csv::{Reader, Record};
 use crate::etl::progress::{Audience, Meter, Unit};
+use crate::etl::staging::begin;
 use crate::etl::table::{Cell, Column, Table, COLUMNS_MAX, TABLES};
 use crate::etl::tasks::{self, Task};
+
+/// A transaction's mode: all of it sees the same moment.
+const ONE_MOMENT: &str = "isolation level repeatable read, read only";
 
 /// Writes one file a table into `dir`; returns how many rows `catwalk load` would read otherwise than they are.
 ///
@@ -23,13 +28,10 @@ pub fn run(url: &str, dir: &Path, jobs: usize, audience: Audience) -> Result<u64
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let connect = || crate::db::connect(url);
     let client = connect()?;
-    let transaction = client.transaction()?;
+    let transaction = begin(&client, ONE_MOMENT)?;
     // A load that ends meanwhile puts other tables in their place, whose rows an older snapshot sees too: it has to wait.
     let tables: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-    client.batch_execute(&format!(
-        "set transaction isolation level repeatable read, read only; lock table {} in access share mode",
-        tables.join(", ")
-    ))?;
+    client.batch_execute(&format!("lock table {} in access share mode", tables.join(", ")))?;
     let rows = client.query_text("select pg_export_snapshot()", &[])?;
     let snapshot: String = rows.first().context("no answer about the snapshot")?.try_get(0)?;
     let total = client.query_text(
@@ -42,10 +44,7 @@ pub fn run(url: &str, dir: &Path, jobs: usize, audience: Audience) -> Result<u64
     let tasks = TABLES.iter().map(|table| {
         let (meter, snapshot, misread) = (&meter, &snapshot, &misread);
         Task::new(table.file, move |client: &Client| {
-            let transaction = client.transaction()?;
-            client.batch_execute(&format!(
-                "set transaction isolation level repeatable read, read only; set transaction snapshot '{snapshot}'"
-            ))?;
+            let transaction = begin(client, &format!("{ONE_MOMENT}; set transaction snapshot '{snapshot}'"))?;
             let path = dir.join(format!("{}.csv", table.file));
             write(client, table, &path, meter).with_context(|| format!("writing {}", path.display()))?;
             let count = count_strange(client, table)? + count_misread(&path)?;
@@ -67,7 +66,9 @@ pub fn run(url: &str, dir: &Path, jobs: usize, audience: Audience) -> Result<u64
 /// A column as an archive has it.
 fn expression(name: &str, cell: Cell) -> String {
     match cell {
-        Cell::Time => format!("floor(extract(epoch from {name}) * 1000)::int8 as {name}"),
+        Cell::Time => format!(
+            "case when isfinite({name}) then floor(extract(epoch from {name}) * 1000)::int8 end as {name}"
+        ),
         Cell::Boolean => format!("case when {name} then 'true' else 'false' end as {name}"),
         _ => name.to_string(),
     }
@@ -97,7 +98,14 @@ fn write(client: &Client, table: &Table, path: &Path, meter: &Meter) -> Result<(
 /// Rows with what a file can't say: the word null, and what no column of an archive holds.
 fn count_strange(client: &Client, table: &Table) -> Result<u64> {
     let conditions = table.columns.iter().filter_map(|Column { name, cell, .. }| match cell {
-        cell if cell.is_text() => Some(format!(r"{name} ~ '^\s*null\s*$'")),
+        cell if cell.is_text() => {
+            let bytes_max = cell.text_max().unwrap_or(usize::MAX >> 1);
+            Some(format!(r"{name} ~ '^[\s\u00a0]*null[\s\u00a0]*$' or octet_length({name})::int8 > {bytes_max}"))
+        }
+        Cell::Time => Some(format!(
+            "not isfinite({name}) or extract(year from {name}) not between 1 and 9999 or date_trunc('milliseconds', {name}) <> {name}"
+        )),
+        Cell::Number | Cell::NumberOrNull => Some(format!("{name} not between {} and {}", -NUMBER_MAX, NUMBER_MAX)),
         Cell::Price | Cell::PriceOrNull => Some(format!("{name} < 0 or {name} = 'NaN'")),
         Cell::Id | Cell::Parent(_) => Some(format!("{name} < 0")),
         _ => None,

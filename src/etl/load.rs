@@ -16,7 +16,7 @@ use crate::etl::progress::{Audience, Meter, Unit};
 use crate::etl::report::{FileReport, Rejects, Summary};
 use crate::etl::rows::{Nowhere, Rows};
 use crate::etl::staging::{Guard, Origin, Staging, RANKS, STAGED};
-use crate::etl::swap::{patiently, swap, Swapped};
+use crate::etl::swap::{swap, Swapped};
 use crate::etl::table::{Table, TABLES};
 use crate::etl::tasks::{self, Task};
 use crate::etl::Effort;
@@ -327,8 +327,7 @@ pub fn build(
     }
     meter.enter("building primary keys", tasks.len());
     tasks::run(tasks, jobs, &connect)?;
-    let client = connect()?;
-    patiently(PATIENCE, || staging.refer(&client))?;
+    staging.refer(&connect()?)?;
 
     // The slowest first: those of words.
     let mut indexes: Vec<_> = staging.indexes.iter().filter(|index| !index.is_primary).collect();

@@ -5,7 +5,7 @@
 use anyhow::{bail, Context, Result};
 use may_postgres::{Client, Error, Transaction};
 
-use crate::db::statements::{LOAD_INDEXES, LOAD_OBSTACLES, LOAD_REFERENCES};
+use crate::db::statements::{LOAD_INDEXES, LOAD_OBSTACLES, LOAD_REFERENCES, LOAD_SHAPE};
 use crate::db::{indexes, migrate};
 use crate::etl::rows::{CopyRows, Rows};
 
@@ -57,10 +57,33 @@ pub struct Reference {
     pub is_own: bool,
 }
 
+/// A transaction's mode: it sees what others commit meanwhile.
+pub const COMMITTED: &str = "isolation level read committed, read write";
+
+/// Begins a transaction that may take its time, whatever the role or the database says; `mode` as SET TRANSACTION has it.
+pub fn begin<'c>(client: &'c Client, mode: &str) -> Result<Transaction<'c>> {
+    let transaction = client.transaction()?;
+    client.batch_execute(&format!(
+        "set transaction {mode};
+         select set_config(name, '0', true) from pg_settings
+         where name in ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+    ))?;
+    Ok(transaction)
+}
+
+fn shape(client: &Client, tables: &[&'static str]) -> Result<String> {
+    let rows = client.query_text(LOAD_SHAPE, &[&tables])?;
+    Ok(rows.first().context("no answer about the tables")?.try_get::<Option<String>>(0)?.unwrap_or_default())
+}
+
 /// Tables under way.
 pub struct Staging {
     /// The schema of the live ones, quoted.
     pub live: String,
+    /// The whole search path.
+    path: String,
+    /// Columns, defaults and checks of the live ones.
+    shape: String,
     pub tables: Vec<&'static str>,
     pub indexes: Vec<Index>,
     pub references: Vec<Reference>,
@@ -89,10 +112,8 @@ impl Guard<'_> {
     /// # Errors
     /// When another load, or a migration, is under way.
     pub fn take(client: &Client) -> Result<Guard<'_>> {
-        let transaction = client.transaction()?;
-        client.batch_execute(
-            "set local idle_in_transaction_session_timeout = 0; set local lock_timeout = '5s'",
-        )?;
+        let transaction = begin(client, COMMITTED)?;
+        client.batch_execute("set local lock_timeout = '5s'")?;
         let locks = [
             ("pg_advisory_xact_lock", LOCK, "load or seed"),
             ("pg_advisory_xact_lock_shared", migrate::LOCK, "migration"),
@@ -126,10 +147,15 @@ impl Staging {
         let obstacles = client.query_text(LOAD_OBSTACLES, &[&tables])?;
         if !obstacles.is_empty() {
             let obstacles: Vec<String> = obstacles.iter().map(|row| row.get(0)).collect();
-            bail!("{}: remove it, and make it again after the load", obstacles.join("; "));
+            bail!("this catalogue can't be swapped as it is: {}", obstacles.join("; "));
         }
-        let live = client.query_text("select quote_ident(current_schema())", &[])?;
-        let live = live.first().context("the search path names no schema")?.get(0);
+        let schemas = client.query_text(
+            "select quote_ident(current_schema()),
+                 (select string_agg(quote_ident(name), ', ' order by n) from unnest(current_schemas(false)) with ordinality as s (name, n))",
+            &[],
+        )?;
+        let schemas = schemas.first().context("the search path names no schema")?;
+        let (live, path) = (schemas.try_get(0)?, schemas.try_get(1)?);
         let live_indexes = client.query_text(LOAD_INDEXES, &[&tables])?;
         let indexes = live_indexes.iter().map(|row| Index {
             table: row.get(0),
@@ -161,11 +187,20 @@ impl Staging {
             is_own: row.get(6),
         });
         let (indexes, references) = (indexes.collect(), references.collect());
-        let mut staging =
-            Staging { live, tables, indexes, references, index_memory_bytes, began_at: String::new() };
-        // Another version cleans otherwise, and another schema has other tables.
+        let shape = shape(client, &tables)?;
+        let mut staging = Staging {
+            live,
+            path,
+            shape,
+            tables,
+            indexes,
+            references,
+            index_memory_bytes,
+            began_at: String::new(),
+        };
+        // Another version cleans otherwise, and what was made like other tables does not fit.
         let (version, fingerprint) = (env!("CARGO_PKG_VERSION"), &origin.fingerprint);
-        let fingerprint = format!("{version} {} {:?}\n{fingerprint}", migrate::count(), staging.tables);
+        let fingerprint = format!("{version} {:?} {}\n{fingerprint}", staging.tables, staging.shape);
         if origin.start_over || !staging.is_left_by(client, &fingerprint)? {
             staging.start_over(client, &fingerprint).context("making the schema of the tables to come")?;
         }
@@ -185,11 +220,12 @@ impl Staging {
 
     /// Drops what another load has left, and notes where this one begins: what others write from here on is not in its files.
     fn start_over(&self, client: &Client, fingerprint: &str) -> Result<()> {
-        let transaction = client.transaction()?;
+        let transaction = begin(client, COMMITTED)?;
+        client.batch_execute(&format!("drop schema if exists {STAGED} cascade"))?;
+        transaction.commit()?;
+        let transaction = begin(client, "isolation level repeatable read, read write")?;
         client.batch_execute(&format!(
-            "set transaction isolation level repeatable read;
-             drop schema if exists {STAGED} cascade;
-             create schema {STAGED};
+            "create schema {STAGED};
              create table {STAGED}.filled (name text primary key, report text not null);
              create table {STAGED}.load (fingerprint text not null, snapshot pg_snapshot not null)"
         ))?;
@@ -217,11 +253,11 @@ impl Staging {
 
     /// Does `work` in a transaction in which tables' names mean the staged ones, and else the live ones.
     pub fn within<T>(&self, client: &Client, work: impl FnOnce(&Client) -> Result<T>) -> Result<T> {
-        let transaction = client.transaction()?;
+        let transaction = begin(client, COMMITTED)?;
         client.batch_execute(&format!(
             "set local search_path = {STAGED}, {}, pg_temp; set local maintenance_work_mem = '{}kB';
              set local synchronous_commit = off",
-            self.live,
+            self.path,
             self.index_memory_bytes >> 10
         ))?;
         let done = work(client)?;
@@ -297,15 +333,19 @@ impl Staging {
         .with_context(|| format!("building index {name} of {table}"))
     }
 
-    /// Foreign keys of staged tables.
+    /// Foreign keys between staged tables.
     pub fn own_references(&self) -> impl Iterator<Item = &Reference> {
-        self.references.iter().filter(|r| r.is_own)
+        self.references.iter().filter(|r| r.is_own && self.tables.contains(&r.parent.as_str()))
     }
 
-    /// Adds the foreign keys, not yet checked. Tables that stay are locked for it: not for long, and not at any price.
+    /// Foreign keys of staged tables to tables that stay. They are made with the swap: until then rows of those come and go.
+    pub fn references_to_others(&self) -> impl Iterator<Item = &Reference> {
+        self.references.iter().filter(|r| r.is_own && !self.tables.contains(&r.parent.as_str()))
+    }
+
+    /// Adds the foreign keys between staged tables, not yet checked.
     pub fn refer(&self, client: &Client) -> Result<()> {
         self.within(client, |client| {
-            client.batch_execute("set local lock_timeout = '50ms'")?;
             for Reference { name, table, definition, .. } in self.own_references() {
                 let there = "select 1 from pg_constraint where quote_ident(conname) = $1 and conrelid = to_regclass($2)";
                 if client.query_text(there, &[name, &format!("{STAGED}.{table}")])?.is_empty() {

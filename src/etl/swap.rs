@@ -9,12 +9,15 @@ use may_postgres::{Client, Error};
 use serde::Serialize;
 
 use crate::db::statements::LOAD_BELONGINGS;
-use crate::etl::staging::{Staging, RANKS, STAGED};
+use crate::etl::staging::{begin, Reference, Staging, COMMITTED, RANKS, STAGED};
 
 /// Where the old tables go, until the end of the transaction.
 const RETIRED: &str = "catwalk_retired";
 /// Longest wait for a lock: others queue behind us as long.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+/// One try of so many waits longer for the lock of writers: an autovacuum gives way after a second (`deadlock_timeout`).
+const LONG_TRY: u32 = 4;
+const LONG_LOCK_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Pauses between tries, in which those who queued get on.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -48,10 +51,10 @@ pub fn swap(client: &Client, staging: &Staging, patience: Duration) -> Result<Sw
     let mut tries = 0;
     let swapped = patiently(patience, || {
         tries += 1;
-        try_swap(client, staging)
+        try_swap(client, staging, tries - 1)
     });
     let swapped = swapped.context("putting the new tables in place")?;
-    check_references_of_others(client, staging)?;
+    check_references(client, staging)?;
     Ok(Swapped { tries, ..swapped })
 }
 
@@ -59,7 +62,7 @@ pub fn swap(client: &Client, staging: &Staging, patience: Duration) -> Result<Sw
 ///
 /// # Errors
 /// Those of `work`; that of the lock when `patience` is over.
-pub fn patiently<T>(patience: Duration, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+fn patiently<T>(patience: Duration, mut work: impl FnMut() -> Result<T>) -> Result<T> {
     let (started, mut pause) = (Instant::now(), PAUSE_MIN);
     loop {
         match work() {
@@ -84,25 +87,30 @@ fn is_lock(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::Sql(e)) if matches!(e.code.as_str(), "55P03" | "57014" | "40P01"))
 }
 
-fn try_swap(client: &Client, staging: &Staging) -> Result<Swapped> {
-    let transaction = client.transaction()?;
+fn try_swap(client: &Client, staging: &Staging, try_number: u32) -> Result<Swapped> {
+    let transaction = begin(client, COMMITTED)?;
     let live: Vec<String> = staging.tables.iter().map(|table| format!("{}.{table}", staging.live)).collect();
     // What readers may wait for is prepared before they wait for anything.
     client.batch_execute(&format!("drop schema if exists {RETIRED} cascade; create schema {RETIRED}"))?;
     let others = staging.references_of_others().map(|reference| reference.table_name.clone());
-    let written: Vec<String> = live.iter().cloned().chain(others).collect();
+    let parents =
+        staging.references_to_others().map(|reference| format!("{}.{}", staging.live, reference.parent));
+    let touched: Vec<String> = live.iter().cloned().chain(others).chain(parents).collect();
     let writers = Instant::now();
-    lock(client, &written, "share row exclusive")?;
+    let is_long = try_number % LONG_TRY == LONG_TRY - 1;
+    lock(client, &touched, "share row exclusive", if is_long { LONG_LOCK_TIMEOUT } else { LOCK_TIMEOUT })?;
     staging.check_complete(client)?;
     staging.check_others(client)?;
-    let posted = carry_over(client, staging)?;
+    let mut posted = carry_over(client, staging)?;
+    posted.dropped += refer_to_others(client, staging)?;
     if staging.tables.contains(&RANKS) {
         retire_blocks(client, staging)?;
     }
     let belongings = client.query_text(LOAD_BELONGINGS, &[&staging.tables])?;
     let belongings: Vec<String> = belongings.iter().map(|row| row.get(0)).collect();
     let readers = Instant::now();
-    lock(client, &written, "access exclusive")?;
+    lock(client, &touched, "access exclusive", LOCK_TIMEOUT)?;
+    client.batch_execute(&format!("set local lock_timeout = '{}ms'", LOCK_TIMEOUT.as_millis()))?;
     client.batch_execute(&renames(staging, &live))?;
     client.batch_execute(&belongings.join(";\n"))?;
     // Whoever depends on an old table and was overlooked keeps it, and this from happening.
@@ -116,20 +124,40 @@ fn try_swap(client: &Client, staging: &Staging) -> Result<Swapped> {
     Ok(Swapped { posted, readers: readers.elapsed(), writers: writers.elapsed(), tries: 1 })
 }
 
-/// Locks tables, all of them within [`LOCK_TIMEOUT`]; the transaction ends otherwise.
-fn lock(client: &Client, tables: &[String], mode: &str) -> Result<()> {
-    client.batch_execute(&format!("set local statement_timeout = '{}ms'", LOCK_TIMEOUT.as_millis()))?;
+/// Locks tables, all of them within `timeout`; the transaction ends otherwise.
+fn lock(client: &Client, tables: &[String], mode: &str, timeout: Duration) -> Result<()> {
+    client.batch_execute(&format!("set local statement_timeout = '{}ms'", timeout.as_millis()))?;
     client.batch_execute(&format!("lock table {} in {mode} mode", tables.join(", ")))?;
     Ok(client.batch_execute("set local statement_timeout = 0")?)
 }
 
-/// References of tables that stayed were taken over unchecked. Checking them needs no lock that anybody waits for.
-fn check_references_of_others(client: &Client, staging: &Staging) -> Result<()> {
-    for reference in staging.references_of_others() {
-        let sql = format!("alter table {} validate constraint {}", reference.table_name, reference.name);
+/// Foreign keys to tables that stay, whose rows are locked now: those that went since they were read take their children along.
+fn refer_to_others(client: &Client, staging: &Staging) -> Result<u64> {
+    let mut dropped = 0;
+    for Reference { name, table, column, parent, definition, .. } in staging.references_to_others() {
+        let sql = format!(
+            "with gone as (delete from {STAGED}.{table} c where c.{column} is not null
+                 and not exists (select from {}.{parent} p where p.id = c.{column}) returning 1) select count(*) from gone",
+            staging.live
+        );
+        dropped += client.query_text(&sql, &[])?.first().map_or(0, |row| row.get::<i64>(0)) as u64;
+        let sql = format!("alter table {STAGED}.{table} add constraint {name} {definition} not valid");
+        client.batch_execute(&sql).with_context(|| format!("adding foreign key {name}"))?;
+    }
+    Ok(dropped)
+}
+
+/// References of tables that stayed, and to such, were taken over unchecked. Checking them needs no lock that anybody waits for.
+fn check_references(client: &Client, staging: &Staging) -> Result<()> {
+    let own = staging.references_to_others().map(|reference| (&reference.table, &reference.name));
+    let others = staging.references_of_others().map(|reference| (&reference.table_name, &reference.name));
+    for (table, name) in own.chain(others) {
+        let sql = format!("alter table {table} validate constraint {name}");
+        let transaction = begin(client, COMMITTED)?;
         client.batch_execute(&sql).with_context(|| {
-            format!("the new catalogue is in place, but a foreign key of another table is not checked yet ({sql})")
+            format!("the new catalogue is in place, but a foreign key is not checked yet ({sql})")
         })?;
+        transaction.commit()?;
     }
     Ok(())
 }
@@ -182,7 +210,8 @@ fn carry_over(client: &Client, staging: &Staging) -> Result<Posted> {
     }
     client.batch_execute(&format!(
         "create temp table touched on commit drop as
-             select distinct what, id from catwalk_changes where not pg_visible_in_snapshot(xid, (select snapshot from {STAGED}.load))
+             select distinct what, id from catwalk_changes where xid >= (select pg_snapshot_xmin(snapshot) from {STAGED}.load)
+                 and not pg_visible_in_snapshot(xid, (select snapshot from {STAGED}.load))
                  and what in ('reviews', 'questions', 'question', 'everything');
          analyze touched"
     ))?;
