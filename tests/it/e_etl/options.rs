@@ -152,9 +152,12 @@ fn an_index_that_statements_need_is_missed_and_made_again() {
         let reply = server.get("/readyz");
         reply.status == 503 && reply.text().contains("CREATE INDEX products_words")
     });
-    // Another name does as well.
-    db.batch_execute("create index of_products on features (product_id)").unwrap();
-    assert!(!run(&server, &["check", "--database"]).1.contains("features_product_id"));
+    // Another name does as well, and so do other storage parameters.
+    db.batch_execute(
+        "create index of_products on features (product_id); alter index features_pkey set (fillfactor = 90)",
+    )
+    .unwrap();
+    assert!(!run(&server, &["check", "--database"]).1.contains("features"));
     let (status, output) = load(&server, out.path(), out.path(), &[]);
     assert_eq!(status, 0, "{output}");
     assert_eq!(run(&server, &["check", "--database"]).0, 0);

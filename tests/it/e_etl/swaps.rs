@@ -87,19 +87,57 @@ fn a_long_reader_holds_nobody_up() {
     assert_eq!(count(&reader, "select count(*) from products"), 59);
 }
 
+/// A load that was killed when all but the swap was done.
+fn kill_before_swap(server: &Server, dir: &Path) {
+    let (db, holder) = (server.database(), server.database());
+    let held = holder.transaction().unwrap();
+    holder.batch_execute("lock table products in row exclusive mode").unwrap();
+    let mut loading = start_load(server, dir);
+    wait_for_swap(&db, "share row exclusive");
+    loading.kill().unwrap();
+    loading.wait().unwrap();
+    held.commit().unwrap();
+}
+
+#[test]
+fn a_load_is_not_gone_on_with_in_another_shape() {
+    let server = Server::start(&["--products", "60"]);
+    let (out, db) = (directory(), server.database());
+    changed_archive(&server, out.path());
+    kill_before_swap(&server, out.path());
+    db.batch_execute("alter table products add column weight int default 3").unwrap();
+    let (status, output) = load(&server, out.path(), out.path(), &[]);
+    assert!(status == 3 && !output.contains("was copied before"), "{output}");
+    assert_eq!(count(&db, "select count(*) from products where weight = 3"), 59);
+}
+
+#[test]
+fn a_part_goes_without_children_of_parents_that_went() {
+    let server = Server::start(&["--products", "60"]);
+    let (out, db) = (directory(), server.database());
+    let (status, output) = run(&server, &["export", out.path().to_str().unwrap()]);
+    assert_eq!(status, 0, "{output}");
+    let holder = server.database();
+    let held = holder.transaction().unwrap();
+    holder.batch_execute("lock table features in row exclusive mode").unwrap();
+    let args = ["load", out.path().to_str().unwrap(), "--only", "features"];
+    let mut loading = command(&server, &args).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for_swap(&db, "share row exclusive");
+    let parent = count(&db, "select min(product_id) from features");
+    db.batch_execute(&format!("delete from products where id = {parent}")).unwrap();
+    held.commit().unwrap();
+    assert_eq!(loading.wait().unwrap().code(), Some(0));
+    assert_eq!(count(&db, &format!("select count(*) from features where product_id = {parent}")), 0);
+    let checked = "select count(*) from pg_constraint where conrelid = 'features'::regclass and contype = 'f' and convalidated";
+    assert_eq!(count(&db, checked), 1);
+}
+
 #[test]
 fn a_load_that_was_killed_is_gone_on_with() {
     let server = Server::start(&["--products", "60"]);
     let (out, db) = (directory(), server.database());
     changed_archive(&server, out.path());
-    let holder = server.database();
-    let held = holder.transaction().unwrap();
-    holder.batch_execute("lock table products in row exclusive mode").unwrap();
-    let mut loading = start_load(&server, out.path());
-    wait_for_swap(&db, "share row exclusive");
-    loading.kill().unwrap();
-    loading.wait().unwrap();
-    held.commit().unwrap();
+    kill_before_swap(&server, out.path());
     // Between the two loads somebody votes: what the first one noted at its beginning is what counts.
     let of_others =
         "select min(a.id) from answers a join questions q on q.id = a.question_id where q.product_id <> 2";
