@@ -76,6 +76,45 @@ fn shape(client: &Client, tables: &[&'static str]) -> Result<String> {
     Ok(rows.first().context("no answer about the tables")?.try_get::<Option<String>>(0)?.unwrap_or_default())
 }
 
+/// Indexes of the live tables, and those that they have lost and statements need.
+fn read_indexes(client: &Client, tables: &[&'static str]) -> Result<Vec<Index>> {
+    let rows = client.query_text(LOAD_INDEXES, &[&tables])?;
+    let mut found: Vec<Index> = rows
+        .iter()
+        .map(|row| Index {
+            table: row.get(0),
+            name: row.get(1),
+            definition: row.get(2),
+            constraint: row.get(3),
+            is_primary: row.get(4),
+        })
+        .collect();
+    for index in indexes::missing(client)?.into_iter().filter(|index| tables.contains(&index.table)) {
+        let is_primary = index.name.ends_with("_pkey");
+        // Somebody else's index may have its name.
+        let is_taken = found.iter().any(|other| other.name == index.name);
+        let name = if is_taken { format!("{}_needed", index.name) } else { index.name.to_string() };
+        let (definition, constraint) =
+            (index.statement(&name), if is_primary { "p" } else { "" }.to_string());
+        found.push(Index { table: index.table.into(), name, definition, constraint, is_primary });
+    }
+    Ok(found)
+}
+
+fn read_references(client: &Client, tables: &[&'static str]) -> Result<Vec<Reference>> {
+    let rows = client.query_text(LOAD_REFERENCES, &[&tables])?;
+    let references = rows.iter().map(|row| Reference {
+        name: row.get(0),
+        table: row.get(1),
+        table_name: row.get(2),
+        column: row.get(3),
+        parent: row.get(4),
+        definition: row.get(5),
+        is_own: row.get(6),
+    });
+    Ok(references.collect())
+}
+
 /// Tables under way.
 pub struct Staging {
     /// The schema of the live ones, quoted.
@@ -156,37 +195,7 @@ impl Staging {
         )?;
         let schemas = schemas.first().context("the search path names no schema")?;
         let (live, path) = (schemas.try_get(0)?, schemas.try_get(1)?);
-        let live_indexes = client.query_text(LOAD_INDEXES, &[&tables])?;
-        let indexes = live_indexes.iter().map(|row| Index {
-            table: row.get(0),
-            name: row.get(1),
-            definition: row.get(2),
-            constraint: row.get(3),
-            is_primary: row.get(4),
-        });
-        // Those that the live tables have lost are made again.
-        let missing = indexes::missing(client)?.into_iter().filter(|index| tables.contains(&index.table));
-        let indexes = indexes.chain(missing.map(|index| {
-            let is_primary = index.name.ends_with("_pkey");
-            let constraint = if is_primary { "p" } else { "" };
-            // Somebody else's index may have its name.
-            let is_taken = |name: &str| live_indexes.iter().any(|row| row.get::<String>(1) == name);
-            let name =
-                if is_taken(index.name) { format!("{}_needed", index.name) } else { index.name.to_string() };
-            let definition = index.statement(&name);
-            Index { table: index.table.into(), name, definition, constraint: constraint.into(), is_primary }
-        }));
-        let references = client.query_text(LOAD_REFERENCES, &[&tables])?;
-        let references = references.iter().map(|row| Reference {
-            name: row.get(0),
-            table: row.get(1),
-            table_name: row.get(2),
-            column: row.get(3),
-            parent: row.get(4),
-            definition: row.get(5),
-            is_own: row.get(6),
-        });
-        let (indexes, references) = (indexes.collect(), references.collect());
+        let (indexes, references) = (read_indexes(client, &tables)?, read_references(client, &tables)?);
         let shape = shape(client, &tables)?;
         let mut staging = Staging {
             live,
