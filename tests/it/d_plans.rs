@@ -69,8 +69,8 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("styles_update", "3, 'n', '1', true, null, true"),
 ];
 
-/// Statements about the database itself and the change feed's own tables, which d_coherence is about; and the ranks, of which all that
-/// changed is read.
+/// Statements about the database itself and the change feed's own tables, which d_coherence is about; those of a load; and the ranks, of
+/// which all that changed is read.
 const OTHERS: &[&str] = &[
     "database_identity",
     "feed_birth",
@@ -78,6 +78,12 @@ const OTHERS: &[&str] = &[
     "feed_problems",
     "feed_rotate",
     "feed_surroundings",
+    "indexes_missing",
+    "load_belongings",
+    "load_indexes",
+    "load_obstacles",
+    "load_references",
+    "load_shape",
     "products_ranks",
 ];
 
