@@ -40,7 +40,6 @@ pub struct Swapped {
     /// How long readers could have waited, and writers.
     pub readers: Duration,
     pub writers: Duration,
-    pub tries: u32,
 }
 
 /// Swaps, as soon as the locks can be had.
@@ -48,27 +47,27 @@ pub struct Swapped {
 /// # Errors
 /// When `patience` is over: all is as it was, and the staged tables are kept for the next try.
 pub fn swap(client: &Client, staging: &Staging, patience: Duration) -> Result<Swapped> {
-    let mut tries = 0;
-    let swapped = patiently(patience, || {
-        tries += 1;
-        try_swap(client, staging, tries - 1)
+    let swapped = patiently(patience, |tries| {
+        let is_long = tries % LONG_TRY == LONG_TRY - 1;
+        try_swap(client, staging, if is_long { LONG_LOCK_TIMEOUT } else { LOCK_TIMEOUT })
     });
     let swapped = swapped.context("putting the new tables in place")?;
     check_references(client, staging)?;
-    Ok(Swapped { tries, ..swapped })
+    Ok(swapped)
 }
 
-/// Does `work`, again and again while it can't have its locks.
+/// Does `work`, again and again while it can't have its locks; it is told how often it was tried before.
 ///
 /// # Errors
 /// Those of `work`; that of the lock when `patience` is over.
-fn patiently<T>(patience: Duration, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    let (started, mut pause) = (Instant::now(), PAUSE_MIN);
+fn patiently<T>(patience: Duration, mut work: impl FnMut(u32) -> Result<T>) -> Result<T> {
+    let (started, mut pause, mut tries) = (Instant::now(), PAUSE_MIN, 0);
     loop {
-        match work() {
+        match work(tries) {
             Err(e) if is_lock(&e) && started.elapsed() < patience => {
                 std::thread::sleep(pause);
                 pause = PAUSE_MAX.min(pause * 2);
+                tries += 1;
             }
             Err(e) if is_lock(&e) => {
                 return Err(e.context(format!(
@@ -87,7 +86,7 @@ fn is_lock(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::Sql(e)) if matches!(e.code.as_str(), "55P03" | "57014" | "40P01"))
 }
 
-fn try_swap(client: &Client, staging: &Staging, try_number: u32) -> Result<Swapped> {
+fn try_swap(client: &Client, staging: &Staging, writers_timeout: Duration) -> Result<Swapped> {
     let transaction = begin(client, COMMITTED)?;
     let live: Vec<String> = staging.tables.iter().map(|table| format!("{}.{table}", staging.live)).collect();
     // What readers may wait for is prepared before they wait for anything.
@@ -97,8 +96,7 @@ fn try_swap(client: &Client, staging: &Staging, try_number: u32) -> Result<Swapp
         staging.references_to_others().map(|reference| format!("{}.{}", staging.live, reference.parent));
     let touched: Vec<String> = live.iter().cloned().chain(others).chain(parents).collect();
     let writers = Instant::now();
-    let is_long = try_number % LONG_TRY == LONG_TRY - 1;
-    lock(client, &touched, "share row exclusive", if is_long { LONG_LOCK_TIMEOUT } else { LOCK_TIMEOUT })?;
+    lock(client, &touched, "share row exclusive", writers_timeout)?;
     staging.check_complete(client)?;
     staging.check_others(client)?;
     let mut posted = carry_over(client, staging)?;
@@ -121,7 +119,7 @@ fn try_swap(client: &Client, staging: &Staging, try_number: u32) -> Result<Swapp
         retired.join(", ")
     ))?;
     transaction.commit()?;
-    Ok(Swapped { posted, readers: readers.elapsed(), writers: writers.elapsed(), tries: 1 })
+    Ok(Swapped { posted, readers: readers.elapsed(), writers: writers.elapsed() })
 }
 
 /// Locks tables, all of them within `timeout`; the transaction ends otherwise.
