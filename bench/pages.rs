@@ -1,12 +1,13 @@
 //! The last page of a million products against the first: the same statement, so the same cost.
 //! Runs in: offline (`make bench`). Prints medians of interleaved requests over one connection, cache off.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+#[path = "client.rs"]
+mod client;
 #[path = "server.rs"]
 mod server;
+use client::{connect, get};
 use server::Server;
 
 const PRODUCTS: u64 = 1_000_000;
@@ -32,8 +33,7 @@ fn fill(server: &Server) {
 }
 
 fn measure(address: &str) {
-    let mut stream = TcpStream::connect(address).expect("the server takes connections");
-    stream.set_nodelay(true).expect("an option");
+    let mut stream = connect(address);
     let last = PRODUCTS / 5;
     for count in [5, 100] {
         let last = last * 5 / count;
@@ -58,28 +58,5 @@ fn measure(address: &str) {
             "count {count:>3}: first page {first:.1} µs, page {last} {last_page:.1} µs, ratio {:.3} (medians of {REQUESTS})",
             last_page / first
         );
-    }
-}
-
-fn get(stream: &mut TcpStream, path: &str) -> Duration {
-    let start = Instant::now();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).expect("it reads");
-    let mut got = Vec::new();
-    let mut buf = [0u8; 65536];
-    loop {
-        let n = stream.read(&mut buf).expect("it answers");
-        assert!(n > 0, "the server closed");
-        got.extend_from_slice(&buf[..n]);
-        let Some(head) = got.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
-        let text = String::from_utf8_lossy(&got[..head]);
-        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-        let len: usize = text
-            .lines()
-            .find_map(|l| l.strip_prefix("Content-Length: "))
-            .and_then(|l| l.parse().ok())
-            .expect("a length");
-        if got.len() >= head + 4 + len {
-            return start.elapsed();
-        }
     }
 }

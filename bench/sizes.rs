@@ -2,14 +2,16 @@
 //! pages warm) and hot.
 //! Runs in: offline (`make bench-sizes`). SIZES=100000,10000000 PROFILE=catalog; SIZES_DIR keeps the catalogues for another run.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+#[path = "client.rs"]
+mod client;
 #[path = "server.rs"]
 mod server;
+use client::{connect, get};
 use server::Server;
 
 /// Things asked for, spread over the whole catalogue: so few that what is read of them stays in the database's memory.
@@ -137,29 +139,4 @@ fn pages(server: &Server, size: u64) {
     };
     let (first, last) = (median(&mut times[0]), median(&mut times[1]));
     println!("page 1 of {size}: {first:.1} µs, the last one {last:.1} µs, ratio {:.2}", last / first);
-}
-
-fn connect(address: &str) -> TcpStream {
-    let stream = TcpStream::connect(address).expect("the server takes connections");
-    stream.set_nodelay(true).expect("an option");
-    stream
-}
-
-/// How long an answer takes, whatever it is, from the request to its last byte.
-fn get(stream: &mut TcpStream, path: &str) -> Duration {
-    let started = Instant::now();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).expect("it reads");
-    let (mut got, mut buf) = (Vec::new(), [0u8; 65536]);
-    loop {
-        let n = stream.read(&mut buf).expect("it answers");
-        assert!(n > 0, "it ended while {path} was asked for");
-        got.extend_from_slice(&buf[..n]);
-        let Some(end) = got.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&got[..end]).to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-        if got.len() >= end + 4 + length.parse::<usize>().expect("a number") {
-            assert!(head.starts_with("http/1.1 200"), "{path}: {head}");
-            return started.elapsed();
-        }
-    }
 }

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use csv_core::{ReadRecordResult, Terminator};
@@ -86,10 +85,10 @@ fn write(client: &Client, table: &Table, path: &Path, meter: &Meter) -> Result<(
     ))?;
     let mut out = BufWriter::with_capacity(256 * 1024, File::create(path)?);
     writeln!(out, "{}", table.column_names().join(","))?;
+    let mut tally = meter.tally();
     while let Some(chunk) = copy.next_chunk()? {
         // The server sends a row a message.
-        meter.rows.fetch_add(1, Ordering::Relaxed);
-        meter.whole.inc(1);
+        tally.row();
         out.write_all(&chunk)?;
     }
     Ok(out.flush()?)

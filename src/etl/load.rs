@@ -2,7 +2,8 @@
 //! Runs in: offline.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
@@ -21,8 +22,6 @@ use crate::etl::table::{Table, TABLES};
 use crate::etl::tasks::{self, Task};
 use crate::etl::Effort;
 
-/// Rows and rejects are counted in steps of so many: the counters are everybody's.
-const COUNT_STEP: u64 = 256;
 /// How long the locks of the swap are tried for.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -78,8 +77,8 @@ pub fn run(url: &str, options: &Options) -> Result<i32> {
     }
     let meter = Meter::new(options.audience, Unit::Bytes, archive.size());
     archive.notes.iter().for_each(|note| meter.say(note));
-    let (known, is_stopped) = (Known::default(), AtomicBool::new(false));
-    let load = Load { options, archive: &archive, meter: &meter, known, url, is_stopped };
+    let (known, stopped_by) = (Known::default(), OnceLock::new());
+    let load = Load { options, archive: &archive, meter: &meter, known, url, stopped_by };
     let (files, swapped) = meter.watch(|| match options.dry_run {
         true => load.rehearse().map(|files| (files, None)),
         false => load.run().map(|(files, swapped)| (files, Some(swapped))),
@@ -95,8 +94,8 @@ struct Load<'a> {
     meter: &'a Meter,
     known: Known,
     url: &'a str,
-    /// A line was met that stops the load.
-    is_stopped: AtomicBool,
+    /// The line that stops the load: whichever file is told of first, this is what is told.
+    stopped_by: OnceLock<String>,
 }
 
 impl Load<'_> {
@@ -235,10 +234,10 @@ impl Load<'_> {
         let mut rejects = Rejects::new(&self.options.rejects, &source.file);
         let mut report = FileReport { file: source.file.clone(), ..FileReport::default() };
         let mut keys = self.known.keys();
-        let (mut record, mut repairs) = (Record::default(), Vec::new());
+        let (mut record, mut repairs, mut tally) = (Record::default(), Vec::new(), self.meter.tally());
         while let Some(outcome) = reader.read(&mut record)? {
-            if self.is_stopped.load(Ordering::Relaxed) {
-                bail!("stopped because of another file");
+            if let Some(why) = self.stopped_by.get() {
+                bail!("{why}");
             }
             repairs.clear();
             let outcome = match outcome {
@@ -251,14 +250,11 @@ impl Load<'_> {
                     report.take(&record.repairs);
                     report.take(&repairs);
                     report.loaded += 1;
-                    if report.loaded.is_multiple_of(COUNT_STEP) {
-                        self.meter.rows.fetch_add(COUNT_STEP, Ordering::Relaxed);
-                    }
+                    tally.row();
                 }
                 Err(reason) => self.reject(record.line, reason, &mut rejects, &mut report)?,
             }
         }
-        self.meter.rows.fetch_add(report.loaded % COUNT_STEP, Ordering::Relaxed);
         rejects.finish()?;
         self.publish(source.table, keys);
         Ok(report)
@@ -272,12 +268,12 @@ impl Load<'_> {
         report: &mut FileReport,
     ) -> Result<()> {
         if self.options.on_bad == OnBad::Stop {
-            self.is_stopped.store(true, Ordering::Relaxed);
             let column = reason.column.map(|column| format!(", column {column}")).unwrap_or_default();
-            bail!(
-                "line {line}{column}: {}; --on-bad reject lists such lines and loads the rest",
-                reason.text
+            let why = format!(
+                "{}: line {line}{column}: {reason}; --on-bad reject lists such lines and loads the rest",
+                report.file
             );
+            bail!("{}", self.stopped_by.get_or_init(|| why));
         }
         rejects.write(line, &reason)?;
         self.meter.rejects.fetch_add(1, Ordering::Relaxed);

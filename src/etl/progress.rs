@@ -11,6 +11,8 @@ use serde::Serialize;
 
 /// How often a line is written where there is no terminal.
 const LINE_PERIOD: Duration = Duration::from_secs(5);
+/// Rows that a thread counts before it tells.
+const TALLY_STEP: u64 = 256;
 const DRAW_PERIOD: Duration = Duration::from_millis(200);
 
 /// Who is shown the progress.
@@ -33,7 +35,7 @@ pub enum Unit {
 pub struct Meter {
     audience: Audience,
     unit: Unit,
-    pub rows: AtomicU64,
+    rows: AtomicU64,
     pub rejects: AtomicU64,
     /// How much of the whole is done: `ProgressBar` knows rate and time left.
     pub whole: ProgressBar,
@@ -64,6 +66,35 @@ struct Line<'a> {
     total: u64,
     eta_s: u64,
     rejects: u64,
+}
+
+/// Counts one thread's rows, and tells the meter of them now and then: its counters are everybody's.
+pub struct Tally<'m> {
+    meter: &'m Meter,
+    untold: u64,
+}
+
+impl Tally<'_> {
+    pub fn row(&mut self) {
+        self.untold += 1;
+        if self.untold == TALLY_STEP {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        self.meter.rows.fetch_add(self.untold, Ordering::Relaxed);
+        if self.meter.unit == Unit::Rows {
+            self.meter.whole.inc(self.untold);
+        }
+        self.untold = 0;
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.tell();
+    }
 }
 
 /// Ends the telling, whatever ends the job.
@@ -111,6 +142,11 @@ impl Meter {
     fn begin(&self, phase: Phase) {
         *self.phase.lock() = phase;
         self.tell(true);
+    }
+
+    /// Counts rows of one thread.
+    pub fn tally(&self) -> Tally<'_> {
+        Tally { meter: self, untold: 0 }
     }
 
     /// A step of the phase has been done.

@@ -2,7 +2,6 @@
 //! Runs in: offline.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
@@ -11,7 +10,7 @@ use may_postgres::Client;
 use crate::etl::dirt::DirtyRows;
 use crate::etl::load::{build, has_rows};
 use crate::etl::opinions;
-use crate::etl::progress::{Audience, Meter, Unit};
+use crate::etl::progress::{Audience, Meter, Tally, Unit};
 use crate::etl::rows::{CsvRows, Rows, Value};
 use crate::etl::staging::{Guard, Origin, Staging};
 use crate::etl::swap::swap;
@@ -157,32 +156,17 @@ pub(super) struct Part {
 /// Counts rows on their way.
 struct Counted<'r> {
     rows: &'r mut dyn Rows,
-    meter: &'r Meter,
-    count: u64,
+    tally: Tally<'r>,
 }
 
-/// Rows are counted in steps of so many: the counters are everybody's.
-const COUNT_STEP: u64 = 256;
 /// How long the locks of the swap are tried for: nobody reads a catalogue that is empty.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Rows for Counted<'_> {
     fn row(&mut self, values: &[Value<'_>]) -> Result<()> {
         self.rows.row(values)?;
-        self.count += 1;
-        if self.count == COUNT_STEP {
-            self.meter.rows.fetch_add(COUNT_STEP, Ordering::Relaxed);
-            self.meter.whole.inc(COUNT_STEP);
-            self.count = 0;
-        }
+        self.tally.row();
         Ok(())
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.meter.rows.fetch_add(self.count, Ordering::Relaxed);
-        self.meter.whole.inc(self.count);
     }
 }
 
@@ -232,7 +216,7 @@ fn fill(url: &str, options: &Options, meter: &Meter) -> Result<()> {
         tasks.push(Task::new(table, move |client: &Client| {
             let columns = part.map_or(&["id"][..], |part| part.columns);
             staging.fill(client, table, columns, |rows| {
-                part.map_or(Ok(()), |part| (part.write)(plan, &mut Counted { rows, meter, count: 0 }))?;
+                part.map_or(Ok(()), |part| (part.write)(plan, &mut Counted { rows, tally: meter.tally() }))?;
                 Ok(String::new())
             })?;
             meter.step();
@@ -263,7 +247,7 @@ pub fn write_csv(options: &Options, dir: &Path, dirt: u64) -> Result<()> {
             let header = table.column_names();
             let mut file = CsvRows::create(&path, &header)?;
             let mut dirty = DirtyRows::new(&mut file, table, seed, dirt);
-            (part.write)(plan, &mut Counted { rows: &mut dirty, meter, count: 0 })?;
+            (part.write)(plan, &mut Counted { rows: &mut dirty, tally: meter.tally() })?;
             file.finish().with_context(|| format!("writing {}", path.display()))?;
             meter.step();
             Ok(())
