@@ -21,6 +21,13 @@ pub const PANIC_TEXT_MAX_BYTES: usize = SLOT_SIZE_BYTES - 128;
 
 /// Header page of the arena.
 pub const ARENA_HEADER_SIZE_BYTES: usize = 4096;
+/// Leases of fills under way over all workers, a word each: so many that two keys rarely share one.
+pub const LEASES: usize = 16 * 1024;
+/// A fill that takes longer is somebody else's to do as well.
+pub const LEASE_MAX: Duration = Duration::from_secs(1);
+/// Pauses between two looks at a fill that another worker does, first and longest.
+pub const LEASE_PAUSE_MIN: Duration = Duration::from_millis(1);
+pub const LEASE_PAUSE_MAX: Duration = Duration::from_millis(10);
 /// Index bucket: one cache line.
 pub const BUCKET_SIZE_BYTES: usize = 64;
 /// Items of a bucket beside its fence word.
@@ -33,13 +40,19 @@ pub const RECORD_SIZE_TYPICAL_BYTES: usize = 1024;
 pub const SEGMENT_SIZE_SMALL_BYTES: usize = 256 * 1024;
 pub const SEGMENT_SIZE_LARGE_BYTES: usize = 1024 * 1024;
 pub const ARENA_LARGE_BYTES: usize = 1024 * 1024 * 1024;
-/// Header words of a segment: one cache line.
-pub const SEGMENT_HEADER_SIZE_BYTES: usize = 64;
-/// Largest record; larger answers go out uncached.
-pub const RECORD_SIZE_MAX_BYTES: usize = 64 * 1024;
+/// Words kept of each segment beside its data: state, generation, bytes written.
+pub const SEGMENT_WORDS_SIZE_BYTES: usize = 24;
+/// Of the segments, one in so many is for records that nobody has asked for twice (S3-FIFO's small queue).
+pub const SMALL_QUEUE_ONE_IN: usize = 10;
+/// Largest value (JSON body); larger answers go out uncached.
+pub const VALUE_SIZE_MAX_BYTES: usize = 64 * 1024;
+/// Largest compressed body that is kept beside it.
+pub const CODED_SIZE_MAX_BYTES: usize = 32 * 1024 - 1;
+/// Largest record: a value, its compressed bodies and its typed fields.
+pub const RECORD_SIZE_MAX_BYTES: usize = 240 * 1024;
 /// Fixed header in front of each record's archive.
-pub const RECORD_HEADER_SIZE_BYTES: usize = 64;
-/// Smallest arena that holds a cache at all: two segments a worker and room to recycle.
+pub const RECORD_HEADER_SIZE_BYTES: usize = 48;
+/// Smallest arena that holds a cache at all.
 pub const CACHE_SIZE_MIN_BYTES: usize = 4 * 1024 * 1024;
 /// Least bound of staleness that can be asked for.
 pub const CACHE_STALENESS_MIN: Duration = Duration::from_millis(50);
@@ -151,7 +164,9 @@ pub const CSV_LINE_SIZE_MAX_BYTES: usize = 1024 * 1024;
 pub const CSV_JOIN_LINES_MAX: usize = 64;
 
 const _: () = assert!(BUCKET_ITEMS == 7);
-const _: () = assert!(RECORD_SIZE_MAX_BYTES * 2 <= SEGMENT_SIZE_SMALL_BYTES);
+const _: () = assert!(RECORD_SIZE_MAX_BYTES <= SEGMENT_SIZE_SMALL_BYTES);
+const _: () = assert!(VALUE_SIZE_MAX_BYTES + 3 * CODED_SIZE_MAX_BYTES < RECORD_SIZE_MAX_BYTES);
+const _: () = assert!(LEASE_MAX.as_millis() * 2 <= DATABASE_WAIT_MAX.as_millis());
 const _: () =
     assert!(RECORD_HEADER_SIZE_BYTES.is_multiple_of(8) && SEGMENT_SIZE_SMALL_BYTES.is_multiple_of(4096));
 const _: () = assert!(SEGMENT_SIZE_LARGE_BYTES / 8 < u32::MAX as usize);

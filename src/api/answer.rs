@@ -19,7 +19,7 @@ pub fn kept(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key
     match site.cache.get(key, req.received_at_ns()) {
         Lookup::Hit(hit) if write_hit(site, req, rsp, &hit, id) => {
             let hits = site.metrics.count(Counter::CacheHits);
-            site.audit.sample(hits, &hit.header);
+            site.audit.sample(hits, &hit.header());
         }
         Lookup::Untrusted => {
             site.metrics.count(Counter::CacheUntrusted);
@@ -38,7 +38,7 @@ pub fn kept(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key
 }
 
 fn write_hit(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, hit: &Hit, id: &str) -> bool {
-    if hit.header.status == 404 {
+    if hit.header().is_missing {
         rsp.header("Cache-Status: catwalk; hit");
         Problem::no_product(id).write(site, req, rsp);
         return true;
@@ -58,7 +58,7 @@ fn miss(
     let fetched = site.fetcher.fetch(key, req.received_at_ns());
     let status = bypass.unwrap_or(fetched.cache_status());
     match fetched {
-        Fetched { outcome: Ok(record), .. } if record.header().status == 404 => {
+        Fetched { outcome: Ok(record), .. } if record.header().is_missing => {
             rsp.header(&format!("Cache-Status: catwalk; {status}"));
             Problem::no_product(id).write(site, req, rsp);
         }
@@ -81,8 +81,8 @@ fn write_stale(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: 
         return false;
     }
     let Some(hit) = site.cache.get_stale(key, req.received_at_ns()) else { return false };
-    let age_s = req.received_at_ns().saturating_sub(hit.header.reading.born_ns) / 1_000_000_000;
-    let written = if hit.header.status == 404 {
+    let age_s = req.received_at_ns().saturating_sub(hit.header().reading.born_ns) / 1_000_000_000;
+    let written = if hit.header().is_missing {
         rsp.header("Cache-Status: catwalk; hit; detail=stale-if-error");
         Problem::no_product(&key.id.to_string()).write(site, req, rsp);
         true
@@ -126,7 +126,7 @@ pub fn made(
         // It says what kind of answer this is; nobody asks for it, and nothing is filled with it.
         let key = Key::new(kind, i64::MIN);
         let token = fetcher.cache().token(key);
-        Record::make(key, token, Reading::default(), shaped.status, shaped.view, &shaped.bodies)
+        Record::make(key, token, Reading::default(), shaped.view, &shaped.bodies)
             .map(|record| (record, head))
             .map_err(|e| FetchError::Failed(e.to_string()))
     });

@@ -463,9 +463,9 @@ impl Fetcher {
 
     /// Shapes, archives, publishes, hands out.
     fn finish(&self, flight: &Flight, view: View, position: u64, shaper: &mut Shaper) {
-        let Shaped { status, view, bodies } = shaper.shape(flight.key, view);
+        let Shaped { view, bodies } = shaper.shape(flight.key, view);
         let reading = Reading { born_ns: flight.born_ns, position };
-        match Record::make(flight.key, flight.token, reading, status, view, &bodies) {
+        match Record::make(flight.key, flight.token, reading, view, &bodies) {
             Ok(record) => {
                 let filled = self.cache.fill(&record);
                 self.land(flight, Ok(Arc::new(record)), filled);

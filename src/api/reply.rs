@@ -142,10 +142,10 @@ pub enum Source<'a> {
 }
 
 impl Source<'_> {
-    fn header(&self) -> &RecordHeader {
+    fn header(&self) -> RecordHeader {
         match self {
-            Source::Shared(_, hit) => &hit.header,
-            Source::Private(record) => record.header(),
+            Source::Shared(_, hit) => hit.header(),
+            Source::Private(record) => *record.header(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::cache::layout::{self, abi_hash, header, Layout, MAGIC, SCHEMA_VERSION};
+use crate::cache::layout::{abi_hash, header, slot, Layout, MAGIC, SCHEMA_VERSION};
 use crate::cache::record::Key;
 use crate::os::mmap::SharedMemory;
 
@@ -17,6 +17,7 @@ pub struct Arena {
     memory: Arc<SharedMemory>,
     layout: Layout,
     seed: u64,
+    adopted_ns: u64,
 }
 
 /// Which gate refused a mapping.
@@ -66,12 +67,18 @@ impl Arena {
         set(header::SEED, seed);
         set(header::EPOCH, 1);
         for segment in 0..layout.segments {
-            // Generations start at 1: an item word is never 0.
-            set(layout.segment_header_at(segment) + layout::segment::GENERATION, 1);
+            // Generations start at 1: an item word is never 0, and a generation of 0 says "not here any more".
+            set(layout.generation_at(segment), 1);
         }
         // ORDERING: Release pairs with the Acquire of `UncheckedArena::open`: who sees the magic sees the rest.
         memory.word(header::MAGIC).store(MAGIC, Ordering::Release);
-        Arena { memory, layout, seed }
+        Arena { memory, layout, seed, adopted_ns: 0 }
+    }
+
+    /// When this process's master took the arena over from another one (CLOCK_BOOTTIME); 0 where it made it.
+    #[inline]
+    pub fn adopted_ns(&self) -> u64 {
+        self.adopted_ns
     }
 
     pub fn layout(&self) -> &Layout {
@@ -79,13 +86,46 @@ impl Arena {
     }
 
     #[inline]
-    pub fn word(&self, offset_bytes: usize) -> &AtomicU64 {
-        self.memory.word(offset_bytes)
+    pub fn load(&self, at: usize, order: Ordering) -> u64 {
+        self.memory.word(at).load(order)
     }
 
+    /// Words to be read, one by one.
     #[inline]
-    pub fn words(&self, offset_bytes: usize, count: usize) -> &[AtomicU64] {
-        self.memory.words(offset_bytes, count)
+    pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        self.memory.words(at, count)
+    }
+
+    /// Stores a word. With [`Arena::swap`], [`Arena::add`] and [`Arena::write`] the only way to change the arena while others use it:
+    /// each call is a point at which a process may die, and tests let it die at every one.
+    pub fn store(&self, at: usize, value: u64, order: Ordering) {
+        crash_point();
+        self.memory.word(at).store(value, order);
+    }
+
+    /// Puts `new` in the place of `seen`, or tells what is there instead.
+    pub fn swap(&self, at: usize, seen: u64, new: u64, order: Ordering) -> Result<(), u64> {
+        crash_point();
+        let done = self.memory.word(at).compare_exchange(seen, new, order, Ordering::Relaxed);
+        done.map(|_| ())
+    }
+
+    /// Adds to a word, and returns what was there.
+    pub fn add(&self, at: usize, n: u64, order: Ordering) -> u64 {
+        crash_point();
+        self.memory.word(at).fetch_add(n, order)
+    }
+
+    /// Stores words one behind the other, Relaxed: nobody may find them yet.
+    pub fn write(&self, at: usize, values: impl ExactSizeIterator<Item = u64>) {
+        crash_point();
+        let half = values.len() / 2;
+        for (n, (word, value)) in self.memory.words(at, values.len()).iter().zip(values).enumerate() {
+            if n == half {
+                crash_point();
+            }
+            word.store(value, Ordering::Relaxed);
+        }
     }
 
     pub fn memory(&self) -> &Arc<SharedMemory> {
@@ -104,15 +144,15 @@ impl Arena {
 
     pub fn database(&self) -> DatabaseIdentity {
         DatabaseIdentity {
-            system_identifier: self.word(header::SYSTEM_IDENTIFIER).load(Ordering::Relaxed),
-            timeline: self.word(header::TIMELINE).load(Ordering::Relaxed),
+            system_identifier: self.load(header::SYSTEM_IDENTIFIER, Ordering::Relaxed),
+            timeline: self.load(header::TIMELINE, Ordering::Relaxed),
         }
     }
 
     /// Binds the arena to the database its records come from. Those of another one have been voided before.
     pub fn bind(&self, identity: DatabaseIdentity) {
-        self.word(header::TIMELINE).store(identity.timeline, Ordering::Relaxed);
-        self.word(header::SYSTEM_IDENTIFIER).store(identity.system_identifier, Ordering::Relaxed);
+        self.store(header::TIMELINE, identity.timeline, Ordering::Relaxed);
+        self.store(header::SYSTEM_IDENTIFIER, identity.system_identifier, Ordering::Relaxed);
     }
 }
 
@@ -128,7 +168,7 @@ impl UncheckedArena {
     pub fn open(self) -> Result<Arena, Gate> {
         let memory = self.0;
         let found = memory.size_bytes();
-        if found < layout::slot::PANIC_TEXT + crate::limits::ARENA_HEADER_SIZE_BYTES {
+        if found < slot::PANIC_TEXT + crate::limits::ARENA_HEADER_SIZE_BYTES {
             return Err(Gate::Size { found, expected: crate::limits::ARENA_HEADER_SIZE_BYTES });
         }
         let get = |at: usize| memory.word(at).load(Ordering::Relaxed);
@@ -152,8 +192,15 @@ impl UncheckedArena {
             return Err(Gate::Size { found, expected: layout.size_bytes });
         }
         let seed = get(header::SEED);
-        Ok(Arena { memory, layout, seed })
+        Ok(Arena { memory, layout, seed, adopted_ns: 0 })
     }
+}
+
+/// Where a process may die: nothing, but in the tests that let it.
+#[inline]
+fn crash_point() {
+    #[cfg(test)]
+    super::tests::crash::reach();
 }
 
 /// Multiplies to 128 bits and folds: every input bit reaches every output bit.

@@ -1,70 +1,232 @@
-//! Room for new records: segments are taken first-in first-out, emptied, and given their next life.
+//! Room for new records: S3-FIFO over segments (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023).
 //! Runs in: worker.
+//!
+//! ```text
+//! fill ──► small, a tenth of the segments ──drained──► used: copied to main · unused: evicted, its ghost stays in the index
+//!   └─ of a key whose ghost is there, or that was in main ──► main ──drained──► used: copied on, a use less · unused: evicted
+//! ```
+//! Each queue is drained oldest segment first. A few segments are kept free: whoever drains one has room for what survives.
 
 use std::sync::atomic::Ordering;
 
 use crate::cache::arena::Arena;
+use crate::cache::fence;
 use crate::cache::index::{self, Item};
-use crate::cache::layout::{header, segment as word_of};
-use crate::cache::record::RecordHeader;
-use crate::cache::segment::{self, Owner, State};
-use crate::limits::RECORD_HEADER_SIZE_BYTES;
+use crate::cache::layout::header;
+use crate::cache::record::{Record, RecordHeader};
+use crate::cache::segment::{self, OpenSegment, Owner, Queue, State};
+use crate::limits::{RECORD_HEADER_SIZE_BYTES, SMALL_QUEUE_ONE_IN};
 use crate::metrics::{Counter, SlotMetrics};
 
-/// Claims a segment for `owner` to append to, emptying it if need be. None when every one is held by the living.
-pub fn claim(arena: &Arena, owner: Owner, metrics: &SlotMetrics) -> Option<usize> {
-    let segments = arena.layout().segments as u64;
-    // One turn round the ring: the cursor goes on where the last claim, by whomever, ended.
-    for _ in 0..segments {
-        let segment =
-            (arena.word(header::RECYCLE_CURSOR).fetch_add(1, Ordering::Relaxed) % segments) as usize;
-        if try_claim(arena, segment, owner, metrics) {
-            return Some(segment);
+/// Segments drained for one that is needed, before survivors are evicted like the others: each use of a record saves it once.
+const DRAINS_GENTLE: usize = 8;
+/// Attempts to get a segment, most of which others may win.
+const ATTEMPTS_MAX: usize = 64;
+/// Uses from which a record of the small queue goes on to main.
+const USES_FOR_MAIN: u8 = 2;
+
+/// Where one worker appends: a segment of each queue.
+pub struct Appender {
+    owner: Owner,
+    small: Option<OpenSegment>,
+    main: Option<OpenSegment>,
+    metrics: SlotMetrics,
+}
+
+impl Appender {
+    pub fn new(slot: usize, epoch: u32, metrics: SlotMetrics) -> Appender {
+        let slot = u16::try_from(slot).expect("slots are fewer than 65536");
+        Appender { owner: Owner { slot, epoch }, small: None, main: None, metrics }
+    }
+
+    /// Stores a record's words and returns where; None when no segment can be had.
+    pub fn append(
+        &mut self,
+        arena: &Arena,
+        words: impl ExactSizeIterator<Item = u64>,
+        queue: Queue,
+    ) -> Option<Item> {
+        if !self.has_room(arena, queue, words.len() * 8) {
+            self.seal(arena, queue);
+            let opened = self.open(arena, queue)?;
+            // What was drained for it may have opened another one meanwhile.
+            self.seal(arena, queue);
+            *self.place(queue) = Some(opened);
+        }
+        self.place(queue).as_mut().map(|open| open.append(arena, words))
+    }
+
+    fn place(&mut self, queue: Queue) -> &mut Option<OpenSegment> {
+        match queue {
+            Queue::Small => &mut self.small,
+            Queue::Main => &mut self.main,
         }
     }
-    None
+
+    fn has_room(&mut self, arena: &Arena, queue: Queue, size_bytes: usize) -> bool {
+        self.place(queue).as_ref().is_some_and(|open| open.has_room(arena, size_bytes))
+    }
+
+    fn seal(&mut self, arena: &Arena, queue: Queue) {
+        if let Some(open) = self.place(queue).take() {
+            open.seal(arena, queue);
+        }
+    }
+
+    /// Claims a segment to append to, draining others until enough are free. None when every one is held by the living.
+    fn open(&mut self, arena: &Arena, queue: Queue) -> Option<OpenSegment> {
+        let mut drained = 0;
+        for _ in 0..ATTEMPTS_MAX {
+            let survey = Survey::take(arena);
+            if survey.free > arena.layout().segments_reserved() || survey.victim().is_none() {
+                let opened = OpenSegment::open(arena, survey.first_free?, queue, self.owner);
+                if opened.is_some() {
+                    return opened;
+                }
+            } else if self.drain(arena, survey.victim()?, drained < DRAINS_GENTLE) {
+                drained += 1;
+            }
+        }
+        None
+    }
+
+    /// Empties a segment. False: somebody else does it.
+    fn drain(&mut self, arena: &Arena, victim: Victim, gently: bool) -> bool {
+        let Victim { segment, seen, queue } = victim;
+        if !segment::change_state(arena, segment, seen, State::Draining(queue, self.owner)) {
+            return false;
+        }
+        if queue == Queue::Small {
+            arena.add(header::SMALL_DRAINED, 1, Ordering::Relaxed);
+        }
+        for (item, header) in records(arena, segment) {
+            self.sort_out(arena, item, &header, queue, gently);
+        }
+        segment::free(arena, segment);
+        self.metrics.count(Counter::CacheRecycled);
+        true
+    }
+
+    /// Moves a record on, or evicts it. Whoever does it again after a death finds it gone.
+    fn sort_out(&mut self, arena: &Arena, item: Item, header: &RecordHeader, queue: Queue, gently: bool) {
+        let hash = arena.hash(header.key);
+        let Some(place) = index::find(arena, hash, item) else { return };
+        let is_valid = fence::token(arena, header.key.fence()) == header.token;
+        let (wanted, left) = match queue {
+            Queue::Small => (USES_FOR_MAIN, 0),
+            Queue::Main => (1, place.item.uses().saturating_sub(1)),
+        };
+        if gently && is_valid && place.item.uses() >= wanted {
+            if let Some(moved) = self.copy_on(arena, place.item, header) {
+                index::replace(arena, hash, place.item, Some(moved.with_uses(left)));
+                self.metrics.count(Counter::CacheMoved);
+                return;
+            }
+        }
+        let ghost = (is_valid && queue == Queue::Small).then(|| index::ghost(arena, place.item.tag()));
+        index::replace(arena, hash, place.item, ghost);
+        self.metrics.count(Counter::CacheEvicted);
+    }
+
+    /// Copies a record into this worker's main segment. What does not hold its checksum goes nowhere.
+    fn copy_on(&mut self, arena: &Arena, item: Item, header: &RecordHeader) -> Option<Item> {
+        let mut bytes = Vec::new();
+        if !segment::copy_out(arena, item, 0, header.len_bytes as usize, &mut bytes) {
+            return None;
+        }
+        let record = Record::sealed(&bytes)?;
+        let words = record.words()?;
+        if !self.has_room(arena, Queue::Main, words.len() * 8) {
+            self.seal(arena, Queue::Main);
+            // Here the reserve is what it is for.
+            let free = Survey::take(arena).first_free?;
+            self.main = OpenSegment::open(arena, free, Queue::Main, self.owner);
+        }
+        self.main.as_mut().map(|open| open.append(arena, words))
+    }
 }
 
-fn try_claim(arena: &Arena, segment: usize, owner: Owner, metrics: &SlotMetrics) -> bool {
-    let word = arena.word(arena.layout().segment_header_at(segment) + word_of::STATE);
-    // ORDERING: Acquire pairs with the Release of whoever sealed it or, for a dead owner, of `Slots::end_life`.
-    let seen = word.load(Ordering::Acquire);
-    let claimable = match State::unpack(seen) {
-        State::Free | State::Sealed => true,
-        State::Open(holder) | State::Draining(holder) => holder.is_dead(arena),
-    };
-    let draining = State::Draining(owner).pack();
-    if !claimable || word.compare_exchange(seen, draining, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-        return false;
-    }
-    if State::unpack(seen) != State::Free {
-        drain(arena, segment);
-        metrics.count(Counter::CacheRecycled);
-    }
-    segment::renew(arena, segment);
-    // ORDERING: Release pairs with the Acquire above, for when this owner is dead.
-    word.store(State::Open(owner).pack(), Ordering::Release);
-    true
-}
-
-/// Takes every record of the segment out of the index. Each step may be repeated by somebody else after a death.
-fn drain(arena: &Arena, segment: usize) {
+/// The records of a segment that this process may read at leisure, with their items.
+fn records(arena: &Arena, segment: usize) -> impl Iterator<Item = (Item, RecordHeader)> + '_ {
     let layout = arena.layout();
-    let header_at = layout.segment_header_at(segment);
-    let generation = arena.word(header_at + word_of::GENERATION).load(Ordering::Relaxed) as u16;
-    // ORDERING: Acquire pairs with the Release of `Appender::append`.
-    let written = arena.word(header_at + word_of::WRITTEN_BYTES).load(Ordering::Acquire) as usize;
-    let start = layout.segment_at(segment);
+    let generation = segment::generation(arena, segment) as u16;
+    let written = segment::written_bytes(arena, segment);
     let mut at = 0;
-    while at + RECORD_HEADER_SIZE_BYTES <= written.min(layout.segment_size) {
-        let words: [u64; RECORD_HEADER_SIZE_BYTES / 8] =
-            std::array::from_fn(|n| arena.word(start + at + n * 8).load(Ordering::Relaxed));
-        let record = RecordHeader::unpack(&words);
-        if !record.is_plausible(layout.segment_size - at) {
-            return;
+    std::iter::from_fn(move || {
+        let room = written.checked_sub(at).filter(|room| *room >= RECORD_HEADER_SIZE_BYTES)?;
+        let location = ((layout.segment_at(segment) + at - layout.data_at) / 8) as u32;
+        let item = Item::new(generation, location);
+        let header = segment::read_header(arena, item).filter(|header| header.is_plausible(room))?;
+        at += header.len_bytes as usize;
+        Some((item, header))
+    })
+}
+
+/// A segment to be drained, in the state that it was seen in.
+#[derive(Clone, Copy)]
+struct Victim {
+    segment: usize,
+    seen: u64,
+    queue: Queue,
+}
+
+/// What all segments are doing, as far as one walk over their states tells.
+#[derive(Default)]
+struct Survey {
+    free: usize,
+    first_free: Option<usize>,
+    segments: usize,
+    /// Of the small queue, whatever their state.
+    small: usize,
+    oldest_small: Option<(u64, Victim)>,
+    oldest_main: Option<(u64, Victim)>,
+    /// Left behind by one who died draining it.
+    orphan: Option<Victim>,
+}
+
+impl Survey {
+    /// Walks over all states. What the dead were appending to is sealed on the way.
+    fn take(arena: &Arena) -> Survey {
+        let mut survey = Survey { segments: arena.layout().segments, ..Survey::default() };
+        for segment in 0..survey.segments {
+            let (seen, state) = segment::state(arena, segment);
+            survey.note(arena, segment, seen, state);
         }
-        let location = ((start + at - layout.data_at) / 8) as u32;
-        index::clear(arena, arena.hash(record.key), Item { tag: 0, generation, location });
-        at += record.stored_size_bytes();
+        survey
+    }
+
+    fn note(&mut self, arena: &Arena, segment: usize, seen: u64, state: State) {
+        self.small += usize::from(state.queue() == Some(Queue::Small));
+        match state {
+            State::Free => {
+                self.free += 1;
+                self.first_free.get_or_insert(segment);
+            }
+            State::Sealed(queue, sequence) => {
+                let oldest = match queue {
+                    Queue::Small => &mut self.oldest_small,
+                    Queue::Main => &mut self.oldest_main,
+                };
+                if oldest.is_none_or(|(least, _)| sequence < least) {
+                    *oldest = Some((sequence, Victim { segment, seen, queue }));
+                }
+            }
+            State::Open(queue, owner) if owner.is_dead(arena) => {
+                let sealed = State::Sealed(queue, segment::next_sequence(arena));
+                segment::change_state(arena, segment, seen, sealed);
+            }
+            State::Draining(queue, owner) if owner.is_dead(arena) => {
+                self.orphan = Some(Victim { segment, seen, queue });
+            }
+            State::Open(..) | State::Draining(..) => {}
+        }
+    }
+
+    /// The segment to be drained next.
+    fn victim(&self) -> Option<Victim> {
+        let small_max = self.segments.div_ceil(SMALL_QUEUE_ONE_IN);
+        let (small, main) = (self.oldest_small.map(|(_, v)| v), self.oldest_main.map(|(_, v)| v));
+        let by_queue = if self.small >= small_max { small.or(main) } else { main.or(small) };
+        self.orphan.or(by_queue)
     }
 }

@@ -16,19 +16,22 @@ use crate::cache::layout::header;
 use crate::cache::record::Key;
 use crate::metrics::{Counter, SlotMetrics};
 
-/// What a fill must find unchanged: the fence lane and the arena's epoch.
+/// What a fill must find unchanged: the fence lane and the arena's epoch, of which records keep 24 bits. It takes 16 million voidings
+/// of everything within the life of a record to mistake one for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
     pub lane: u32,
     pub epoch: u32,
 }
 
+pub const EPOCH_MASK: u32 = (1 << 24) - 1;
+
 /// Hash bit that chooses the lane: none of those that choose bucket or tag.
 const LANE_BIT: u32 = 46;
 
-fn place(arena: &Arena, fence: Key) -> (usize, u32) {
-    let hash = arena.hash(fence);
-    (arena.layout().bucket_at(hash as usize), ((hash >> LANE_BIT) & 1) as u32 * 32)
+#[inline]
+fn place(arena: &Arena, hash: u64) -> (usize, u32) {
+    (arena.layout().bucket_at(hash), ((hash >> LANE_BIT) & 1) as u32 * 32)
 }
 
 /// The present token of a fence.
@@ -36,9 +39,15 @@ fn place(arena: &Arena, fence: Key) -> (usize, u32) {
 /// ORDERING: Acquire pairs with the Release of `raise`: who sees a raised fence sees what was done before.
 #[inline]
 pub fn token(arena: &Arena, fence: Key) -> Token {
-    let (at, shift) = place(arena, fence);
-    let lane = (arena.word(at).load(Ordering::Acquire) >> shift) as u32;
-    let epoch = arena.word(header::EPOCH).load(Ordering::Acquire) as u32;
+    token_of_hash(arena, arena.hash(fence))
+}
+
+/// The same, by the fence's hash.
+#[inline]
+pub fn token_of_hash(arena: &Arena, hash: u64) -> Token {
+    let (at, shift) = place(arena, hash);
+    let lane = (arena.load(at, Ordering::Acquire) >> shift) as u32;
+    let epoch = arena.load(header::EPOCH, Ordering::Acquire) as u32 & EPOCH_MASK;
     Token { lane, epoch }
 }
 
@@ -48,15 +57,14 @@ pub fn token(arena: &Arena, fence: Key) -> Token {
 pub fn raise(arena: &Arena, fence: Key, metrics: &SlotMetrics) {
     metrics.count(Counter::CacheVoided);
     metrics.add(Counter::CacheVoidedCollateral, neighbours(arena, fence) as u64);
-    let (at, shift) = place(arena, fence);
-    let word = arena.word(at);
-    let mut seen = word.load(Ordering::Relaxed);
+    let (at, shift) = place(arena, arena.hash(fence));
+    let mut seen = arena.load(at, Ordering::Relaxed);
     loop {
         // The lane wraps within its half: no carry into the neighbour.
         let lane = ((seen >> shift) as u32).wrapping_add(1);
         let raised = (seen & !(0xFFFF_FFFF << shift)) | (u64::from(lane) << shift);
-        match word.compare_exchange_weak(seen, raised, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => return,
+        match arena.swap(at, seen, raised, Ordering::Release) {
+            Ok(()) => return,
             Err(now) => seen = now,
         }
     }
@@ -64,9 +72,10 @@ pub fn raise(arena: &Arena, fence: Key, metrics: &SlotMetrics) {
 
 /// Valid records of other fences that share `fence`'s half of its word.
 fn neighbours(arena: &Arena, fence: Key) -> usize {
-    let (here, present) = (place(arena, fence), token(arena, fence));
-    let shares = |other: Key| other != fence && place(arena, other) == here;
-    let records = index::headers(arena, arena.hash(fence));
+    let hash = arena.hash(fence);
+    let (here, present) = (place(arena, hash), token_of_hash(arena, hash));
+    let shares = |other: Key| other != fence && place(arena, arena.hash(other)) == here;
+    let records = index::headers(arena, hash);
     records.filter(|found| found.len_bytes > 0 && found.token == present && shares(found.key.fence())).count()
 }
 
@@ -74,5 +83,5 @@ fn neighbours(arena: &Arena, fence: Key) -> usize {
 ///
 /// ORDERING: Release pairs with the Acquire of `token`.
 pub fn raise_epoch(arena: &Arena) {
-    arena.word(header::EPOCH).fetch_add(1, Ordering::Release);
+    arena.add(header::EPOCH, 1, Ordering::Release);
 }

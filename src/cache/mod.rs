@@ -6,8 +6,10 @@ pub mod evict;
 pub mod fence;
 pub mod index;
 pub mod layout;
+pub mod lease;
 pub mod record;
 pub mod segment;
+mod touch;
 pub mod watermark;
 
 use std::sync::Arc;
@@ -18,11 +20,14 @@ use parking_lot::Mutex;
 pub use arena::Arena;
 pub use fence::Token;
 pub use record::{Encoding, Key, Kind, Reading, Record, RecordHeader};
+use record::PackedHeader;
 
-use crate::limits::RECORD_SIZE_MAX_BYTES;
 use crate::metrics::{Counter, SlotMetrics};
-use index::{Item, Published};
-use segment::Appender;
+use evict::Appender;
+use index::{Item, Place, Published, Standing};
+use lease::{Asked, Lease};
+use segment::Queue;
+use touch::FirstTouch;
 
 /// Repeats of a lookup that was overtaken by recycling; after them it is a miss.
 const RETRIES_MAX: usize = 3;
@@ -50,6 +55,9 @@ pub struct Cache {
     ages: Ages,
     /// Where this worker appends. In-process only: fills run on few coroutines, gets never come here.
     appender: Mutex<Appender>,
+    /// The slot and its epoch: whose leases these are.
+    life: (u16, u32),
+    first_touch: FirstTouch,
 }
 
 /// What a lookup found.
@@ -64,8 +72,15 @@ pub enum Lookup {
 /// A valid record, its header copied out. The body is copied when asked for, and checked again.
 #[derive(Debug, Clone, Copy)]
 pub struct Hit {
-    pub header: RecordHeader,
+    packed: PackedHeader,
     item: Item,
+}
+
+impl Hit {
+    #[inline]
+    pub fn header(&self) -> RecordHeader {
+        self.packed.unpack()
+    }
 }
 
 /// What became of a fill.
@@ -84,7 +99,9 @@ pub enum Filled {
 impl Cache {
     /// Access for the worker in `slot`, whose epoch is `epoch`.
     pub fn new(arena: Arc<Arena>, slot: usize, epoch: u32, ages: Ages, metrics: SlotMetrics) -> Cache {
-        Cache { arena, metrics, ages, appender: Mutex::new(Appender::new(slot, epoch)) }
+        let appender = Mutex::new(Appender::new(slot, epoch, metrics.clone()));
+        let first_touch = FirstTouch::new(&arena);
+        Cache { arena, metrics, ages, appender, life: (slot as u16, epoch), first_touch }
     }
 
     pub fn arena(&self) -> &Arena {
@@ -105,16 +122,18 @@ impl Cache {
     pub fn get(&self, key: Key, now_ns: u64) -> Lookup {
         // The watermark first: it says which changes the fence loaded after it has seen.
         let trusted = self.is_trusted(now_ns, 0);
-        let token = self.token(key);
-        if !self.is_on() {
+        if !self.is_on() || !key.fits() {
             return Lookup::Miss;
         }
         if !trusted {
             return Lookup::Untrusted;
         }
         for _ in 0..RETRIES_MAX {
-            match self.find(key, token, now_ns, 0) {
-                Found::Hit(hit) => return Lookup::Hit(hit),
+            match self.find(key, now_ns, 0) {
+                Found::Hit(hit, place) => {
+                    index::touch(&self.arena, place);
+                    return Lookup::Hit(hit);
+                }
                 Found::Nothing => return Lookup::Miss,
                 Found::Overtaken => {
                     self.metrics.count(Counter::CacheRetries);
@@ -139,69 +158,92 @@ impl Cache {
     /// Looks up a value that nobody has voided, past age and watermark by at most what is granted while no database can
     /// be reached.
     pub fn get_stale(&self, key: Key, now_ns: u64) -> Option<Hit> {
-        if !self.is_on() || self.ages.stale_ns == 0 || !self.is_trusted(now_ns, self.ages.stale_ns) {
+        let is_looked_for = self.is_on() && key.fits() && self.ages.stale_ns > 0;
+        if !is_looked_for || !self.is_trusted(now_ns, self.ages.stale_ns) {
             return None;
         }
-        match self.find(key, self.token(key), now_ns, self.ages.stale_ns) {
-            Found::Hit(hit) => Some(hit),
+        match self.find(key, now_ns, self.ages.stale_ns) {
+            Found::Hit(hit, _) => Some(hit),
             Found::Nothing | Found::Overtaken => None,
         }
     }
 
-    fn find(&self, key: Key, token: Token, now_ns: u64, grace_ns: u64) -> Found {
+    /// The record of `key` under the present token, if it is not older than its bound and `grace_ns`.
+    #[inline(always)]
+    fn find(&self, key: Key, now_ns: u64, grace_ns: u64) -> Found {
         let hash = self.arena.hash(key);
-        let mut latest: Option<Hit> = None;
-        for item in index::matches(&self.arena, hash) {
-            match self.inspect(item, key, token, now_ns.saturating_sub(grace_ns)) {
+        let fence = key.fence();
+        let token =
+            fence::token_of_hash(&self.arena, if fence == key { hash } else { self.arena.hash(fence) });
+        let mut latest: Option<(Place, PackedHeader)> = None;
+        for place in index::matches(&self.arena, hash) {
+            let Some(found) = segment::read_packed(&self.arena, place.item) else {
+                // Its segment has another life: whoever drained it has taken the item out, or it is dead for good. It may have
+                // been the latest: looked up once more.
+                index::replace(&self.arena, hash, place.item, None);
+                return Found::Overtaken;
+            };
+            if found.is_of(key) && found.token() == token {
                 // Two publishers at the same time may both have found a place: the later snapshot's record is the one.
-                Inspected::Valid(header) => {
-                    if latest.as_ref().is_none_or(|l| l.header.reading.position < header.reading.position) {
-                        latest = Some(Hit { header, item });
-                    }
-                }
-                Inspected::Other => {}
-                // It may have been the latest: looked up once more.
-                Inspected::Overtaken => return Found::Overtaken,
+                latest = match latest {
+                    Some(other) if !is_later(&found, &other.1) => Some(other),
+                    _ => Some((place, found)),
+                };
             }
         }
-        latest.map_or(Found::Nothing, Found::Hit)
+        let Some((place, found)) = latest else { return Found::Nothing };
+        match self.is_fit(place, &found, now_ns.saturating_sub(grace_ns)) {
+            true => Found::Hit(Hit { packed: found, item: place.item }, place),
+            false => Found::Nothing,
+        }
     }
 
-    fn inspect(&self, item: Item, key: Key, token: Token, now_ns: u64) -> Inspected {
-        let Some(header) = segment::read_header(&self.arena, item) else {
-            // Its segment has another life: whoever drained it has taken the item out, or it is dead for good.
-            index::clear(&self.arena, self.arena.hash(key), item);
-            return Inspected::Overtaken;
-        };
-        if header.key != key || !header.is_plausible(self.arena.layout().segment_size) {
-            return Inspected::Other;
+    #[inline(always)]
+    fn is_fit(&self, place: Place, found: &PackedHeader, now_ns: u64) -> bool {
+        let age_max = if found.is_missing() { self.ages.missing_ns } else { self.ages.found_ns };
+        if found.reading().age_ns(now_ns) > age_max
+            || !found.is_plausible(self.arena.layout().segment_size)
+        {
+            return false;
         }
-        let age_max = if header.status == 404 { self.ages.missing_ns } else { self.ages.found_ns };
-        // A record born after the request came in is as fresh as can be.
-        let age = now_ns.saturating_sub(header.reading.born_ns);
-        if header.token != token || age > age_max {
-            return Inspected::Other;
+        let holds = self.first_touch.holds(&self.arena, place, found);
+        if !holds {
+            self.metrics.count(Counter::CacheDamaged);
+            index::replace(&self.arena, self.arena.hash(found.unpack().key), place.item, None);
         }
-        Inspected::Valid(header)
+        holds
     }
 
     /// Appends the hit's body to `out`. False, with `out` as before, when the record was recycled meanwhile.
     pub fn copy_body(&self, hit: &Hit, encoding: Encoding, out: &mut Vec<u8>) -> bool {
-        let (offset, len) = hit.header.body(encoding);
+        let (offset, len) = hit.header().body(encoding);
         segment::copy_out(&self.arena, hit.item, offset, len, out)
     }
 
     /// Appends the hit's head lines to `out`. False, with `out` as before, when the record was recycled meanwhile.
     pub fn copy_head(&self, hit: &Hit, out: &mut Vec<u8>) -> bool {
-        let (offset, len) = hit.header.head();
+        let (offset, len) = hit.header().head();
         segment::copy_out(&self.arena, hit.item, offset, len, out)
     }
 
     /// The whole record, copied out and checked, for whoever wants its typed fields.
     pub fn read_record(&self, hit: &Hit) -> Option<Record> {
         let mut bytes = Vec::new();
-        let len = hit.header.len_bytes as usize;
+        let len = hit.header().len_bytes as usize;
         segment::copy_out(&self.arena, hit.item, 0, len, &mut bytes).then(|| Record::open(&bytes)).flatten()
+    }
+
+    /// Asks to be the one who fills `key`, over all workers, for a fetch under `token`.
+    pub fn ask_lease(&self, key: Key, token: Token, now_ns: u64) -> Asked {
+        match self.is_on() {
+            true => lease::ask(&self.arena, key, token, self.life, now_ns),
+            false => Asked::OpenToAll,
+        }
+    }
+
+    /// Ends a lease; `kept`: what was fetched is there for all.
+    pub fn end_lease(&self, lease: Lease, kept: bool, now_ns: u64) {
+        lease::end(&self.arena, lease, kept, now_ns);
     }
 
     /// Publishes `record` if its token is still the present one.
@@ -239,16 +281,19 @@ impl Cache {
         if !self.is_on() {
             return Filled::Refused;
         }
-        if record.words().len() * 8 > RECORD_SIZE_MAX_BYTES {
-            return Filled::TooLarge;
-        }
+        let Some(words) = record.words() else { return Filled::TooLarge };
         if self.token(header.key) != header.token {
             return Filled::Voided;
         }
+        let (queue, uses) = match index::standing(&self.arena, header.key) {
+            Standing::Unknown => (Queue::Small, 0),
+            Standing::Evicted => (Queue::Main, 0),
+            Standing::Present(queue, uses) => (queue, uses),
+        };
+        // Held until the item is published: once it is let go, another fill may seal the segment, and another worker drain it.
         let mut appender = self.appender.lock();
-        let Some(item) = appender.append(&self.arena, record, &self.metrics) else { return Filled::Refused };
-        drop(appender);
-        match index::publish(&self.arena, header, item, &self.metrics) {
+        let Some(item) = appender.append(&self.arena, words, queue) else { return Filled::Refused };
+        match index::publish(&self.arena, header, item.with_uses(uses), &self.metrics) {
             Published::Yes => Filled::Published,
             Published::Overtaken => Filled::Overtaken,
             Published::Voided => Filled::Voided,
@@ -269,15 +314,14 @@ impl Cache {
 }
 
 enum Found {
-    Hit(Hit),
+    Hit(Hit, Place),
     Nothing,
     Overtaken,
 }
 
-enum Inspected {
-    Valid(RecordHeader),
-    Other,
-    Overtaken,
+#[cold]
+fn is_later(one: &PackedHeader, other: &PackedHeader) -> bool {
+    one.reading().is_later_than(&other.reading())
 }
 
 #[cfg(test)]

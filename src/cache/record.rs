@@ -3,18 +3,19 @@
 //! Runs in: worker.
 //!
 //! ```text
-//! word 0   length in bytes, header included 32 │ crc32c-like checksum of the archive 32
-//! word 1   key id 64
-//! word 2   key kind 8 │ 0 8 │ status 16 │ fence lane 32
-//! word 3   position in time of the snapshot it was read from 64
-//! word 4   epoch 32 │ JSON length 32
-//! word 5   0 4 │ zstd length 20 │ br length 20 │ gzip length 20
-//! word 6   ETag: hash of the JSON body 64
-//! word 7   head length 8 │ key variant 16 │ born 40     born: CLOCK_BOOTTIME before the SELECT, in 2^20 ns
+//!         63              48 47               32 31                16 15                0
+//! word 0  │ ETag: hash of the JSON body 64                                              │
+//! word 1  │ key id 48                                           │ key variant 12 │ kind 4 │
+//! word 2  │ fence lane 32                       │ epoch 24              │ head length 8   │
+//! word 3  │ snapshot position, low bits 48                      │ missing 1 │ length 15   │
+//! word 4  │ born 32                             │ checksum 32                             │
+//! word 5  │ 0 2 │ zstd length 15 │ br length 15 │ gzip length 15 │ JSON length 17          │
 //!
-//! then     head lines │ JSON │ gzip │ br │ zstd │ the view's archive
+//! then    head lines │ JSON │ gzip │ br │ zstd │ the view's archive      (the archive, rkyv's from here on)
 //! ```
-//! A length of 0: there is no such variant. The bodies are the archive's first field, which rkyv writes first.
+//! The length is the whole record's, in 8 bytes; a body's length of 0: there is no such variant. Missing: there is no such product. Born: CLOCK_BOOTTIME before the
+//! SELECT, in 2^24 ns, wrapping after two years. Checksum: of all that the ETag is not a hash of. The bodies are the archive's
+//! first field, which rkyv writes first; its size is a multiple of 8.
 
 use std::fmt;
 
@@ -22,9 +23,11 @@ use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::cache::fence::Token;
+use crate::cache::fence::{Token, EPOCH_MASK};
 use crate::catalogue::{View, What};
-use crate::limits::RECORD_HEADER_SIZE_BYTES;
+use crate::limits::{
+    CODED_SIZE_MAX_BYTES, RECORD_HEADER_SIZE_BYTES, RECORD_SIZE_MAX_BYTES, VALUE_SIZE_MAX_BYTES,
+};
 
 /// What a record answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,8 +82,9 @@ impl Kind {
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Kind> {
-        KINDS.into_iter().find(|k| *k as u8 == byte)
+    #[inline]
+    fn from_number(number: usize) -> Option<Kind> {
+        KINDS.get(number.wrapping_sub(1)).copied()
     }
 }
 
@@ -101,7 +105,18 @@ impl Key {
         Key { kind, variant, id }
     }
 
+    fn pack(self) -> u64 {
+        (self.id as u64) << (64 - ID_BITS) | u64::from(self.variant) << 4 | self.kind as u64
+    }
+
+    /// Whether it can be a record's: ids beyond 48 bits are answered uncached.
+    #[inline]
+    pub fn fits(self) -> bool {
+        self.id << (64 - ID_BITS) >> (64 - ID_BITS) == self.id && self.variant < 1 << VARIANT_BITS
+    }
+
     /// The fence that voids this key: (kind, id), whatever the variant; all pages of products share one.
+    #[inline]
     pub fn fence(self) -> Key {
         match self.kind {
             Kind::List => Key::new(Kind::List, -1),
@@ -122,22 +137,43 @@ pub enum Encoding {
 /// When a value was read, and from which state of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reading {
-    /// CLOCK_BOOTTIME before the SELECT was sent, in ns; a record keeps it to the millisecond.
+    /// CLOCK_BOOTTIME before the SELECT was sent, in ns; a record keeps it to 17 ms.
     pub born_ns: u64,
-    /// Position of the SELECT's snapshot: a later snapshot has a higher one.
+    /// Position of the SELECT's snapshot; a record keeps its low 48 bits.
     pub position: u64,
 }
 
-/// Born in a record: 40 bits of 2^20 ns each.
-const BORN_SHIFT: u32 = 20;
-const BORN_BITS: u32 = 40;
-const VARIANT_BITS: u32 = 16;
-/// Lengths of compressed bodies.
-const CODED_BITS: u32 = 20;
-const CODED_LEN_MAX: usize = (1 << CODED_BITS) - 1;
+impl Reading {
+    /// Whether this was read from a later snapshot than `other`: the low bits of their positions go round in a circle, of which half is
+    /// later. It takes 2^31 transactions between two readings of one key under one token to be wrong.
+    pub fn is_later_than(&self, other: &Reading) -> bool {
+        let ahead = self.position.wrapping_sub(other.position) & POSITION_MASK;
+        ahead != 0 && ahead < 1 << (POSITION_BITS - 1)
+    }
+
+    /// Age at `now_ns`; 0 for what was born after it.
+    pub fn age_ns(&self, now_ns: u64) -> u64 {
+        let units = (now_ns >> BORN_SHIFT).wrapping_sub(self.born_ns >> BORN_SHIFT) as u32;
+        match units > u32::MAX / 2 {
+            true => 0,
+            false => (u64::from(units) << BORN_SHIFT) + (now_ns & ((1 << BORN_SHIFT) - 1)),
+        }
+    }
+}
+
+const ID_BITS: u32 = 48;
+const VARIANT_BITS: u32 = 12;
+const POSITION_BITS: u32 = 48;
+const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
+/// Born in a record: 32 bits of 2^24 ns each.
+pub const BORN_SHIFT: u32 = 24;
+const LEN_BITS: u32 = 15;
+const JSON_LEN_BITS: u32 = 17;
+const CODED_LEN_BITS: u32 = 15;
 const HEAD_LEN_MAX: usize = u8::MAX as usize;
-const _: () =
-    assert!(crate::limits::GZIP_SIZE_MAX_BYTES < CODED_LEN_MAX && BORN_BITS + VARIANT_BITS + 8 == 64);
+const _: () = assert!(RECORD_SIZE_MAX_BYTES / 8 < 1 << LEN_BITS);
+const _: () = assert!(VALUE_SIZE_MAX_BYTES < 1 << JSON_LEN_BITS);
+const _: () = assert!(CODED_SIZE_MAX_BYTES < 1 << CODED_LEN_BITS);
 
 /// The header of a record, unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +181,8 @@ pub struct RecordHeader {
     pub len_bytes: u32,
     pub checksum: u32,
     pub key: Key,
-    pub status: u16,
+    /// There is nothing of this key: the answer is 404.
+    pub is_missing: bool,
     pub token: Token,
     pub reading: Reading,
     pub head_len: u8,
@@ -156,67 +193,117 @@ pub struct RecordHeader {
 }
 
 const HEADER_WORDS: usize = RECORD_HEADER_SIZE_BYTES / 8;
-const _: () = assert!(HEADER_WORDS == 8);
+const _: () = assert!(HEADER_WORDS == 6);
 
-fn pair(high: u32, low: u32) -> u64 {
-    u64::from(high) << 32 | u64::from(low)
+/// A header as it was copied out: asked for key and token before it is unpacked.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedHeader(pub [u64; HEADER_WORDS]);
+
+impl PackedHeader {
+    /// Whether it is a record of `key`, of which `fits` holds.
+    #[inline]
+    pub fn is_of(&self, key: Key) -> bool {
+        self.0[1] == key.pack()
+    }
+
+    #[inline]
+    pub fn token(&self) -> Token {
+        Token { lane: (self.0[2] >> 32) as u32, epoch: (self.0[2] >> 8) as u32 & EPOCH_MASK }
+    }
+
+    #[inline]
+    pub fn is_missing(&self) -> bool {
+        self.0[3] >> LEN_BITS & 1 == 1
+    }
+
+    #[inline]
+    pub fn reading(&self) -> Reading {
+        Reading { born_ns: self.0[4] >> 32 << BORN_SHIFT, position: self.0[3] >> 16 }
+    }
+
+    #[inline]
+    pub fn len_bytes(&self) -> usize {
+        (self.0[3] as usize & ((1 << LEN_BITS) - 1)) * 8
+    }
+
+    #[inline]
+    fn coded_len(&self, n: u32) -> usize {
+        (self.0[5] >> (JSON_LEN_BITS + n * CODED_LEN_BITS)) as usize & ((1 << CODED_LEN_BITS) - 1)
+    }
+
+    #[inline]
+    fn json_len(&self) -> usize {
+        self.0[5] as usize & ((1 << JSON_LEN_BITS) - 1)
+    }
+
+    /// Whether the lengths fit each other and `room_bytes`.
+    #[inline]
+    pub fn is_plausible(&self, room_bytes: usize) -> bool {
+        let bodies = self.json_len() + self.coded_len(0) + self.coded_len(1) + self.coded_len(2);
+        let least = RECORD_HEADER_SIZE_BYTES + (self.0[2] as usize & HEAD_LEN_MAX) + bodies;
+        least <= self.len_bytes() && self.len_bytes() <= room_bytes && self.len_bytes() > RECORD_HEADER_SIZE_BYTES
+    }
+
+    #[inline(always)]
+    pub fn unpack(&self) -> RecordHeader {
+        RecordHeader::unpack(&self.0)
+    }
 }
 
 impl RecordHeader {
-    pub fn pack(&self) -> [u64; HEADER_WORDS] {
-        let kind = u64::from(self.key.kind as u8) << 56 | u64::from(self.status) << 32;
-        let coded = |n: usize| u64::from(self.coded_len[n]);
+    /// The header as words, as far as its fields fit: see [`RecordHeader::fits`].
+    fn pack(&self) -> [u64; HEADER_WORDS] {
+        let coded = |n: u32| u64::from(self.coded_len[n as usize]) << (JSON_LEN_BITS + n * CODED_LEN_BITS);
         [
-            pair(self.len_bytes, self.checksum),
-            self.key.id as u64,
-            kind | u64::from(self.token.lane),
-            self.reading.position,
-            pair(self.token.epoch, self.json_len),
-            coded(2) << (2 * CODED_BITS) | coded(1) << CODED_BITS | coded(0),
             self.etag,
-            u64::from(self.head_len) << (BORN_BITS + VARIANT_BITS)
-                | u64::from(self.key.variant) << BORN_BITS
-                | (self.reading.born_ns >> BORN_SHIFT),
+            self.key.pack(),
+            u64::from(self.token.lane) << 32 | u64::from(self.token.epoch) << 8 | u64::from(self.head_len),
+            (self.reading.position & POSITION_MASK) << 16
+                | u64::from(self.is_missing) << LEN_BITS
+                | u64::from(self.len_bytes / 8),
+            (self.reading.born_ns >> BORN_SHIFT) << 32 | u64::from(self.checksum),
+            coded(2) | coded(1) | coded(0) | u64::from(self.json_len),
         ]
     }
 
-    /// Any eight words give some header; [`RecordHeader::is_plausible`] tells whether it can be one of ours.
+    /// Whether every field fits into its bits: the value is not too large, and the id within 2^47, which is 140 trillion.
+    fn fits(&self) -> bool {
+        self.len_bytes as usize <= RECORD_SIZE_MAX_BYTES
+            && self.json_len as usize <= VALUE_SIZE_MAX_BYTES
+            && self.coded_len.iter().all(|len| *len as usize <= CODED_SIZE_MAX_BYTES)
+            && self.key.fits()
+    }
+
+    /// Any six words give some header; [`RecordHeader::is_plausible`] tells whether it can be one of ours.
     /// A kind that doesn't exist becomes a length of 0.
+    #[inline(always)]
     pub fn unpack(words: &[u64; HEADER_WORDS]) -> RecordHeader {
-        let (high, low) = (|w: u64| (w >> 32) as u32, |w: u64| w as u32);
-        let kind = Kind::from_byte((words[2] >> 56) as u8);
-        let coded = |n: u32| (words[5] >> (n * CODED_BITS)) as u32 & CODED_LEN_MAX as u32;
+        let packed = PackedHeader(*words);
+        let kind = Kind::from_number(words[1] as usize & 0xF);
         RecordHeader {
-            len_bytes: if kind.is_some() { high(words[0]) } else { 0 },
-            checksum: low(words[0]),
+            len_bytes: if kind.is_some() { packed.len_bytes() as u32 } else { 0 },
+            checksum: words[4] as u32,
             key: Key {
                 kind: kind.unwrap_or(Kind::Product),
-                variant: (words[7] >> BORN_BITS) as u16,
-                id: words[1] as i64,
+                variant: (words[1] >> 4) as u16 & ((1 << VARIANT_BITS) - 1),
+                id: words[1] as i64 >> (64 - ID_BITS),
             },
-            status: (words[2] >> 32) as u16,
-            token: Token { lane: low(words[2]), epoch: high(words[4]) },
-            reading: Reading {
-                born_ns: (words[7] & ((1 << BORN_BITS) - 1)) << BORN_SHIFT,
-                position: words[3],
-            },
-            head_len: (words[7] >> (BORN_BITS + VARIANT_BITS)) as u8,
-            json_len: low(words[4]),
-            coded_len: [coded(0), coded(1), coded(2)],
-            etag: words[6],
+            is_missing: packed.is_missing(),
+            token: packed.token(),
+            reading: packed.reading(),
+            head_len: words[2] as u8,
+            json_len: packed.json_len() as u32,
+            coded_len: std::array::from_fn(|n| packed.coded_len(n as u32) as u32),
+            etag: words[0],
         }
     }
 
     /// Whether the lengths fit each other and `room_bytes`.
+    #[inline]
     pub fn is_plausible(&self, room_bytes: usize) -> bool {
         let len = self.len_bytes as usize;
         let (zstd_at, zstd_len) = self.place(Encoding::Zstd);
-        len > RECORD_HEADER_SIZE_BYTES && self.stored_size_bytes() <= room_bytes && zstd_at + zstd_len <= len
-    }
-
-    /// Room taken in a segment.
-    pub fn stored_size_bytes(&self) -> usize {
-        (self.len_bytes as usize).next_multiple_of(16)
+        len > RECORD_HEADER_SIZE_BYTES && len <= room_bytes && zstd_at + zstd_len <= len
     }
 
     /// Offset and length of the head lines.
@@ -225,6 +312,7 @@ impl RecordHeader {
     }
 
     /// Offset and length of a body; the identity one where there is no such variant.
+    #[inline]
     pub fn body(&self, encoding: Encoding) -> (usize, usize) {
         match self.has(encoding) {
             true => self.place(encoding),
@@ -242,6 +330,7 @@ impl RecordHeader {
         }
     }
 
+    #[inline]
     fn place(&self, encoding: Encoding) -> (usize, usize) {
         let [gzip, br, zstd] = self.coded_len.map(|len| len as usize);
         let json = self.json_len as usize;
@@ -292,8 +381,7 @@ pub fn archive_shape() -> String {
 #[derive(Debug)]
 pub struct Record {
     header: RecordHeader,
-    /// Header and archive, padded to a multiple of 16 bytes.
-    words: Vec<u64>,
+    archive: AlignedVec,
 }
 
 /// Why a record can't be made.
@@ -309,9 +397,7 @@ impl fmt::Display for RecordError {
         match self {
             RecordError::Archive(why) => write!(f, "archiving the record failed: {why}"),
             RecordError::Invalid(why) => write!(f, "the archive just made does not validate: {why}"),
-            RecordError::TooLarge => {
-                write!(f, "the record is larger than 4 GiB, a compressed body than a MiB, or its head than 255 bytes")
-            }
+            RecordError::TooLarge => write!(f, "the record is larger than 4 GiB, or its head than 255 bytes"),
         }
     }
 }
@@ -319,103 +405,102 @@ impl fmt::Display for RecordError {
 impl std::error::Error for RecordError {}
 
 impl Record {
-    /// Archives view and bodies, checks the archive (bytecheck), and puts the header in front.
+    /// Archives view and bodies, checks the archive (bytecheck), and makes the header that goes in front.
     pub fn make(
         key: Key,
         token: Token,
         reading: Reading,
-        status: u16,
         view: View,
         bodies: &Bodies,
     ) -> Result<Record, RecordError> {
         let Bodies { head, json, gzip, br, zstd } = bodies;
         let coded = [gzip, br, zstd];
-        if head.len() > HEAD_LEN_MAX || coded.iter().any(|body| body.len() > CODED_LEN_MAX) {
+        if head.len() > HEAD_LEN_MAX {
             return Err(RecordError::TooLarge);
         }
+        let is_missing = view == View::Missing;
         let entry = Entry { bodies: [head, json, gzip, br, zstd].map(Vec::as_slice).concat(), view };
         let archive = rkyv::to_bytes::<RkyvError>(&entry).map_err(RecordError::Archive)?;
         let archived = rkyv::access::<ArchivedEntry, RkyvError>(&archive).map_err(RecordError::Invalid)?;
         // INVARIANT: readers find the bodies at the archive's beginning.
         assert!(entry.bodies.is_empty() || std::ptr::eq(archived.bodies.as_ptr(), archive.as_ptr()));
+        assert!(archive.len().is_multiple_of(8), "the archive's root is aligned to 8 bytes");
         let len = |n: usize| u32::try_from(n).map_err(|_| RecordError::TooLarge);
-        let header = RecordHeader {
+        let mut header = RecordHeader {
             len_bytes: len(RECORD_HEADER_SIZE_BYTES + archive.len())?,
-            checksum: checksum(&archive),
+            checksum: 0,
             key,
-            status,
+            is_missing,
             token,
-            reading: Reading { born_ns: reading.born_ns & !((1 << BORN_SHIFT) - 1), ..reading },
+            reading,
             head_len: head.len() as u8,
             json_len: len(json.len())?,
             coded_len: coded.map(|body| body.len() as u32),
             etag: etag_of(json),
         };
-        let mut words = header.pack().to_vec();
-        words.extend(archive.chunks(8).map(|chunk| {
-            let mut bytes = [0u8; 8];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            u64::from_le_bytes(bytes)
-        }));
-        words.resize(header.stored_size_bytes() / 8, 0);
-        Ok(Record { header, words })
+        header.checksum = checksum(&header, &archive);
+        Ok(Record { header, archive })
     }
 
-    /// A record copied out of the arena, if length, checksum and archive hold.
+    /// A record copied out of the arena, if its lengths, ETag and checksum hold and its archive validates.
     pub fn open(bytes: &[u8]) -> Option<Record> {
-        let mut words: Vec<u64> = bytes
-            .chunks(8)
-            .map(|chunk| {
-                let mut word = [0u8; 8];
-                word[..chunk.len()].copy_from_slice(chunk);
-                u64::from_le_bytes(word)
-            })
-            .collect();
-        let header = RecordHeader::unpack(words.first_chunk::<HEADER_WORDS>()?);
-        if header.len_bytes as usize != bytes.len() || !header.is_plausible(bytes.len().next_multiple_of(16))
-        {
-            return None;
-        }
-        let archive = &bytes[RECORD_HEADER_SIZE_BYTES..];
-        if checksum(archive) != header.checksum {
-            return None;
-        }
-        words.resize(header.stored_size_bytes() / 8, 0);
-        let record = Record { header, words };
+        let record = Record::sealed(bytes)?;
         record.entry().is_some().then_some(record)
+    }
+
+    /// The same without a look at the archive's structure.
+    pub fn sealed(bytes: &[u8]) -> Option<Record> {
+        let (head, rest) = bytes.split_at_checked(RECORD_HEADER_SIZE_BYTES)?;
+        let word = |n: usize| u64::from_le_bytes(head[n * 8..][..8].try_into().expect("eight bytes"));
+        let header = RecordHeader::unpack(&std::array::from_fn(word));
+        if header.len_bytes as usize != bytes.len() || !header.is_plausible(bytes.len()) {
+            return None;
+        }
+        let mut archive = AlignedVec::with_capacity(rest.len());
+        archive.extend_from_slice(rest);
+        let record = Record { header, archive };
+        let json = record.slice(header.place(Encoding::Identity));
+        let holds = etag_of(json) == header.etag && checksum(&header, rest) == header.checksum;
+        holds.then_some(record)
     }
 
     pub fn header(&self) -> &RecordHeader {
         &self.header
     }
 
-    pub fn words(&self) -> &[u64] {
-        &self.words
+    /// The words that go into the arena; None for what is not kept, as too large.
+    pub fn words(&self) -> Option<impl ExactSizeIterator<Item = u64> + '_> {
+        let header = self.header.fits().then(|| self.header.pack())?;
+        let len = HEADER_WORDS + self.archive.len() / 8;
+        Some((0..len).map(move |n| match n.checked_sub(HEADER_WORDS) {
+            None => header[n],
+            Some(at) => u64::from_le_bytes(self.archive[at * 8..][..8].try_into().expect("eight bytes")),
+        }))
     }
 
     /// Appends the head lines to `out`.
     pub fn copy_head(&self, out: &mut Vec<u8>) {
-        let (at, len) = self.header.head();
-        out.extend_from_slice(&self.bytes()[at..at + len]);
+        out.extend_from_slice(self.slice(self.header.head()));
     }
 
     /// Appends a body to `out`.
     pub fn copy_body(&self, encoding: Encoding, out: &mut Vec<u8>) {
-        let (at, len) = self.header.body(encoding);
-        out.extend_from_slice(&self.bytes()[at..at + len]);
+        out.extend_from_slice(self.body(encoding));
     }
 
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: a slice of u64 may be read as bytes; the words are private to this record.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast(), self.header.len_bytes as usize) }
+    /// A body; the identity one where there is no such variant.
+    pub fn body(&self, encoding: Encoding) -> &[u8] {
+        self.slice(self.header.body(encoding))
+    }
+
+    /// By offset in the record and length.
+    fn slice(&self, (at, len): (usize, usize)) -> &[u8] {
+        &self.archive[at - RECORD_HEADER_SIZE_BYTES..][..len]
     }
 
     /// The archive's contents, validated and owned.
     pub fn entry(&self) -> Option<Entry> {
-        let archive = &self.bytes()[RECORD_HEADER_SIZE_BYTES..];
-        let mut aligned: AlignedVec = AlignedVec::with_capacity(archive.len());
-        aligned.extend_from_slice(archive);
-        rkyv::from_bytes::<Entry, RkyvError>(&aligned).ok()
+        rkyv::from_bytes::<Entry, RkyvError>(&self.archive).ok()
     }
 }
 
@@ -424,8 +509,14 @@ pub fn etag_of(json: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(json)
 }
 
-fn checksum(archive: &[u8]) -> u32 {
-    rapidhash::v3::rapidhash_v3(archive) as u32
+/// Of the header, its own bits left out, and of what lies before and behind the JSON body.
+fn checksum(header: &RecordHeader, archive: &[u8]) -> u32 {
+    let json_at = usize::from(header.head_len);
+    let json_end = json_at + header.json_len as usize;
+    let parts = [&archive[..json_at], &archive[json_end..]].map(rapidhash::v3::rapidhash_v3);
+    let words = RecordHeader { checksum: 0, ..*header }.pack();
+    let bytes: Vec<u8> = words.into_iter().chain(parts).flat_map(u64::to_le_bytes).collect();
+    rapidhash::v3::rapidhash_v3(&bytes) as u32
 }
 
 #[cfg(test)]
@@ -441,31 +532,63 @@ mod tests {
             zstd: vec![7; 15],
         };
         let token = Token { lane: 7, epoch: 9 };
-        let reading = Reading { born_ns: 42 << BORN_SHIFT | 7, position: u64::MAX - 3 };
+        let reading = Reading { born_ns: 42 << BORN_SHIFT | 7, position: (1 << 48) - 3 };
         let key = Key::variant(Kind::Related, -5, 513);
-        Record::make(key, token, reading, 200, View::Related(vec![2, 3]), &bodies).unwrap()
+        Record::make(key, token, reading, View::Related(vec![2, 3]), &bodies).unwrap()
+    }
+
+    fn bytes_of(record: &Record) -> Vec<u8> {
+        record.words().unwrap().flat_map(u64::to_le_bytes).collect()
     }
 
     #[test]
     fn header_survives_packing() {
         let header = *record().header();
-        assert_eq!(header.reading, Reading { born_ns: 42 << BORN_SHIFT, position: u64::MAX - 3 });
-        assert_eq!(RecordHeader::unpack(&header.pack()), header);
-        assert!(header.is_plausible(header.stored_size_bytes()));
+        let unpacked = RecordHeader::unpack(&header.pack());
+        assert_eq!(unpacked.reading, Reading { born_ns: 42 << BORN_SHIFT, position: (1 << 48) - 3 });
+        assert_eq!(RecordHeader { reading: header.reading, ..unpacked }, header);
+        assert!(header.is_plausible(header.len_bytes as usize));
+    }
+
+    #[test]
+    fn every_field_has_bits_of_its_own() {
+        let mut full = *record().header();
+        full.len_bytes = (RECORD_SIZE_MAX_BYTES / 8 * 8) as u32;
+        full.json_len = VALUE_SIZE_MAX_BYTES as u32;
+        full.coded_len = [CODED_SIZE_MAX_BYTES as u32; 3];
+        full.head_len = 255;
+        full.is_missing = true;
+        full.token = Token { lane: u32::MAX, epoch: EPOCH_MASK };
+        full.key = Key::variant(Kind::Answers, (1 << 47) - 1, 0xFFF);
+        full.reading = Reading { born_ns: u64::from(u32::MAX) << BORN_SHIFT, position: POSITION_MASK };
+        (full.etag, full.checksum) = (u64::MAX, u32::MAX);
+        assert!(full.fits());
+        assert_eq!(RecordHeader::unpack(&full.pack()), full);
+        for id in [1 << 47, -(1 << 47) - 1, i64::MAX, i64::MIN] {
+            assert!(!RecordHeader { key: Key::new(Kind::Product, id), ..full }.fits(), "{id}");
+        }
+    }
+
+    #[test]
+    fn later_and_older_go_round() {
+        let at = |position| Reading { born_ns: 0, position };
+        assert!(at(5).is_later_than(&at(4)) && !at(4).is_later_than(&at(5)) && !at(4).is_later_than(&at(4)));
+        assert!(at(3).is_later_than(&at(POSITION_MASK)), "past the end of 48 bits");
+        assert!(at(1 << 48 | 3).is_later_than(&at(2)), "one of them from a record");
+        let born = |units: u64| Reading { born_ns: units << BORN_SHIFT, position: 0 };
+        let year = 365 * 86400 * 1_000_000_000u64;
+        assert_eq!(born(0).age_ns(year), year);
+        assert_eq!(born(u64::from(u32::MAX)).age_ns(1 << (32 + BORN_SHIFT)), 1 << BORN_SHIFT);
+        assert_eq!(born(10).age_ns(9 << BORN_SHIFT), 0, "born after the question");
     }
 
     #[test]
     fn bodies_lie_where_the_header_says() {
-        let record = record();
-        let body = |encoding| {
-            let mut out = Vec::new();
-            record.copy_body(encoding, &mut out);
-            out
-        };
-        assert_eq!(body(Encoding::Identity), b"[2,3]");
-        assert_eq!(body(Encoding::Gzip), [9; 20]);
-        assert_eq!(body(Encoding::Br), b"[2,3]", "there is none");
-        assert_eq!(body(Encoding::Zstd), [7; 15]);
+        let record = Record::open(&bytes_of(&record())).unwrap();
+        assert_eq!(record.body(Encoding::Identity), b"[2,3]");
+        assert_eq!(record.body(Encoding::Gzip), [9; 20]);
+        assert_eq!(record.body(Encoding::Br), b"[2,3]", "there is none");
+        assert_eq!(record.body(Encoding::Zstd), [7; 15]);
         let mut head = Vec::new();
         record.copy_head(&mut head);
         assert_eq!(head, b"Link: x\r\n");
@@ -473,25 +596,38 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_anywhere_is_noticed() {
-        let record = record();
-        let good = record.bytes().to_vec();
+        let good = bytes_of(&record());
         assert_eq!(Record::open(&good).unwrap().entry().unwrap().view, View::Related(vec![2, 3]));
-        for at in RECORD_HEADER_SIZE_BYTES..good.len() {
+        for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             assert!(Record::open(&bad).is_none(), "byte {at}");
         }
+        assert!(Record::open(&good[..good.len() - 8]).is_none());
         assert!(Record::open(&good[..good.len() - 1]).is_none());
         assert!(Record::open(&[]).is_none());
     }
 
     #[test]
+    fn what_is_too_large_to_keep_is_a_record_all_the_same() {
+        let make = |json: usize, gzip: usize| {
+            let bodies = Bodies { json: vec![b'x'; json], gzip: vec![1; gzip], ..Bodies::default() };
+            let record = Record::make(Key::new(Kind::Product, 1), Token { lane: 0, epoch: 0 }, Reading::default(), View::Styles(vec![]), &bodies);
+            record.unwrap()
+        };
+        assert!(make(VALUE_SIZE_MAX_BYTES, CODED_SIZE_MAX_BYTES).words().is_some());
+        assert!(make(VALUE_SIZE_MAX_BYTES + 1, 0).words().is_none());
+        assert!(make(100, CODED_SIZE_MAX_BYTES + 1).words().is_none());
+        assert_eq!(make(300_000, 0).body(Encoding::Identity).len(), 300_000);
+    }
+
+    #[test]
     fn hostile_headers_are_implausible_and_never_panic() {
         for seed in 0..10_000u64 {
-            let words: [u64; 8] =
+            let words: [u64; HEADER_WORDS] =
                 std::array::from_fn(|n| rapidhash::v3::rapidhash_v3(&(seed * 8 + n as u64).to_le_bytes()));
             let header = RecordHeader::unpack(&words);
-            assert!(!header.is_plausible(4096) || header.stored_size_bytes() <= 4096);
+            assert!(!header.is_plausible(4096) || header.len_bytes <= 4096);
         }
     }
 }

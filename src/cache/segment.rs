@@ -2,31 +2,38 @@
 //! Runs in: worker.
 //!
 //! ```text
-//! state word   63   56 55      40 39      32 31        0
-//!              │state │  slot    │   0      │  epoch    │      slot, epoch: the owner's, for Open and Draining
+//! state word   63  62 61     60 59      48 47            32 31             0
+//!              │state│ queue  │    0     │      slot     │     epoch      │   Open, Draining: whose
+//!              │state│ queue  │             sequence 60                   │   Sealed: the order of draining
 //!
-//! Free ──claim──► Open(owner) ──full──► Sealed ──claim──► Draining(owner) ──cleared──► Open(owner)
-//!                     └── owner dead: as Sealed ──┘   └── owner dead: drained again by the next one
+//!                 ┌───────────────── owner dead: sealed by the next one ─────────────────┐
+//! Free ──claim──► Open(owner) ──full──► Sealed ──claim──► Draining(owner) ──emptied──► Free
+//!  ▲                                                        └── owner dead: drained again by the next one
+//!  └── the generation has gone up: items of the last life are dead
 //! ```
-//! The generation goes up once per life, when the segment has been drained and before its first new byte.
 
 use std::sync::atomic::{fence, Ordering};
 
 use crate::cache::arena::Arena;
-use crate::cache::evict;
 use crate::cache::index::Item;
-use crate::cache::layout::{segment as word_of, slot};
-use crate::cache::record::{Record, RecordHeader};
+use crate::cache::layout::{header, slot};
+use crate::cache::record::{PackedHeader, RecordHeader};
 use crate::limits::RECORD_HEADER_SIZE_BYTES;
-use crate::metrics::SlotMetrics;
+
+/// S3-FIFO's queues (Yang et al., SOSP 2023): what is new, and what was asked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    Small,
+    Main,
+}
 
 /// States of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Free,
-    Open(Owner),
-    Sealed,
-    Draining(Owner),
+    Open(Queue, Owner),
+    Sealed(Queue, u64),
+    Draining(Queue, Owner),
 }
 
 /// Who appends to or drains a segment: a slot in one of its lives.
@@ -36,24 +43,36 @@ pub struct Owner {
     pub epoch: u32,
 }
 
+const SEQUENCE_MASK: u64 = (1 << 60) - 1;
+
 impl State {
     pub fn pack(self) -> u64 {
-        let owned = |n: u64, o: Owner| n << 56 | u64::from(o.slot) << 40 | u64::from(o.epoch);
+        let tagged = |state: u64, queue: Queue| state << 62 | u64::from(queue == Queue::Main) << 60;
+        let owned = |o: Owner| u64::from(o.slot) << 32 | u64::from(o.epoch);
         match self {
             State::Free => 0,
-            State::Open(owner) => owned(1, owner),
-            State::Sealed => 2 << 56,
-            State::Draining(owner) => owned(3, owner),
+            State::Open(queue, owner) => tagged(1, queue) | owned(owner),
+            State::Sealed(queue, sequence) => tagged(2, queue) | (sequence & SEQUENCE_MASK),
+            State::Draining(queue, owner) => tagged(3, queue) | owned(owner),
         }
     }
 
     pub fn unpack(word: u64) -> State {
-        let owner = Owner { slot: (word >> 40) as u16, epoch: word as u32 };
-        match word >> 56 {
-            1 => State::Open(owner),
-            2 => State::Sealed,
-            3 => State::Draining(owner),
+        let owner = Owner { slot: (word >> 32) as u16, epoch: word as u32 };
+        let queue = if word >> 60 & 1 == 1 { Queue::Main } else { Queue::Small };
+        match word >> 62 {
+            1 => State::Open(queue, owner),
+            2 => State::Sealed(queue, word & SEQUENCE_MASK),
+            3 => State::Draining(queue, owner),
             _ => State::Free,
+        }
+    }
+
+    /// The queue of the segment's records; None while it has none.
+    pub fn queue(self) -> Option<Queue> {
+        match self {
+            State::Free => None,
+            State::Open(queue, _) | State::Sealed(queue, _) | State::Draining(queue, _) => Some(queue),
         }
     }
 }
@@ -66,145 +85,190 @@ impl Owner {
         }
         // ORDERING: Acquire pairs with the Release of `Slots::end_life`: the dead worker's stores are seen.
         let at = arena.layout().slot_at(usize::from(self.slot)) + slot::EPOCH;
-        arena.word(at).load(Ordering::Acquire) as u32 != self.epoch
+        arena.load(at, Ordering::Acquire) as u32 != self.epoch
     }
 }
 
-/// Where one worker appends.
-pub struct Appender {
-    owner: Owner,
-    open: Option<OpenSegment>,
+/// The state of a segment, as a word to swap and unpacked.
+///
+/// ORDERING: Acquire pairs with the Release of whoever brought it there: `open`, `seal`, `free`, a claim to drain.
+pub fn state(arena: &Arena, segment: usize) -> (u64, State) {
+    let word = arena.load(arena.layout().state_at(segment), Ordering::Acquire);
+    (word, State::unpack(word))
 }
 
-struct OpenSegment {
-    segment: usize,
+/// Changes a state that was seen as `seen`. False: somebody else was faster.
+///
+/// ORDERING: Release pairs with the Acquire of `state`; the swap itself acquires what the last holder did.
+pub fn change_state(arena: &Arena, segment: usize, seen: u64, to: State) -> bool {
+    arena.swap(arena.layout().state_at(segment), seen, to.pack(), Ordering::AcqRel).is_ok()
+}
+
+/// The next number in the order of draining.
+pub fn next_sequence(arena: &Arena) -> u64 {
+    arena.add(header::SEALED, 1, Ordering::Relaxed)
+}
+
+/// A segment that one worker appends to.
+#[derive(Debug)]
+pub struct OpenSegment {
+    pub segment: usize,
     generation: u16,
     written_bytes: usize,
 }
 
-impl Appender {
-    pub fn new(slot: usize, epoch: u32) -> Appender {
-        let slot = u16::try_from(slot).expect("slots are fewer than 65536");
-        Appender { owner: Owner { slot, epoch }, open: None }
+impl OpenSegment {
+    /// Claims a segment seen as Free. None: somebody else was faster.
+    pub fn open(arena: &Arena, segment: usize, queue: Queue, owner: Owner) -> Option<OpenSegment> {
+        if !change_state(arena, segment, State::Free.pack(), State::Open(queue, owner)) {
+            return None;
+        }
+        // ORDERING: this fence stands between taking the segment over, with the generation that `free` has raised, and the first new
+        // byte; it pairs with the Acquire fence in `copy_words`. A reader that saw a new byte also sees that generation when
+        // it looks again.
+        fence(Ordering::Release);
+        Some(OpenSegment { segment, generation: generation(arena, segment) as u16, written_bytes: 0 })
     }
 
-    /// Stores `record` and returns where; None when no segment can be had.
-    pub fn append(&mut self, arena: &Arena, record: &Record, metrics: &SlotMetrics) -> Option<Item> {
-        let words = record.words();
+    pub fn has_room(&self, arena: &Arena, size_bytes: usize) -> bool {
+        self.written_bytes + size_bytes <= arena.layout().segment_size
+    }
+
+    /// Stores a record's words, for which there is room, and returns where. Nobody finds them yet.
+    pub fn append(&mut self, arena: &Arena, words: impl ExactSizeIterator<Item = u64>) -> Item {
         let size = words.len() * 8;
-        if self.open.as_ref().is_some_and(|o| o.written_bytes + size > arena.layout().segment_size) {
-            self.seal(arena);
-        }
-        if self.open.is_none() {
-            let segment = evict::claim(arena, self.owner, metrics)?;
-            let generation = generation(arena, segment) as u16;
-            self.open = Some(OpenSegment { segment, generation, written_bytes: 0 });
-        }
-        let open = self.open.as_mut()?;
-        let at = arena.layout().segment_at(open.segment) + open.written_bytes;
-        for (n, word) in words.iter().enumerate() {
-            arena.word(at + n * 8).store(*word, Ordering::Relaxed);
-        }
-        open.written_bytes += size;
-        // ORDERING: Release pairs with the Acquire of `evict::drain`: it walks whole records only.
-        let header_at = arena.layout().segment_header_at(open.segment);
-        arena.word(header_at + word_of::WRITTEN_BYTES).store(open.written_bytes as u64, Ordering::Release);
-        let location = u32::try_from((at - arena.layout().data_at) / 8).ok()?;
-        Some(Item { tag: 0, generation: open.generation, location })
+        assert!(self.has_room(arena, size), "a record beyond its segment's end");
+        let layout = arena.layout();
+        let at = layout.segment_at(self.segment) + self.written_bytes;
+        arena.write(at, words);
+        self.written_bytes += size;
+        // ORDERING: Release pairs with the Acquire of `written_bytes`: who drains walks whole records only.
+        arena.store(layout.written_at(self.segment), self.written_bytes as u64, Ordering::Release);
+        let location = ((at - layout.data_at) / 8) as u32;
+        Item::new(self.generation, location)
     }
 
-    fn seal(&mut self, arena: &Arena) {
-        if let Some(open) = self.open.take() {
-            let state = arena.word(arena.layout().segment_header_at(open.segment) + word_of::STATE);
-            // ORDERING: Release pairs with the Acquire of `evict::claim`. Nobody else changes a live owner's state.
-            state.store(State::Sealed.pack(), Ordering::Release);
-        }
+    /// Nobody appends any more; from now on it may be drained.
+    pub fn seal(self, arena: &Arena, queue: Queue) {
+        let sealed = State::Sealed(queue, next_sequence(arena));
+        // ORDERING: Release pairs with the Acquire of `state`. Nobody else changes a live owner's state.
+        arena.store(arena.layout().state_at(self.segment), sealed.pack(), Ordering::Release);
     }
 }
 
-/// ORDERING: Acquire pairs with the Release of `renew`.
-fn generation(arena: &Arena, segment: usize) -> u64 {
-    arena.word(arena.layout().segment_header_at(segment) + word_of::GENERATION).load(Ordering::Acquire)
+/// Bytes of whole records in a segment.
+///
+/// ORDERING: Acquire pairs with the Release of `append`.
+pub fn written_bytes(arena: &Arena, segment: usize) -> usize {
+    let written = arena.load(arena.layout().written_at(segment), Ordering::Acquire) as usize;
+    written.min(arena.layout().segment_size)
 }
 
-/// Starts a drained segment's next life: from here on every item of the last one is a miss.
-pub fn renew(arena: &Arena, segment: usize) {
-    let at = arena.layout().segment_header_at(segment);
-    // 0 is skipped in the 16 bits that items carry, so that no item word is 0.
+/// The number of a segment's life.
+///
+/// ORDERING: Acquire pairs with the Release of `free`.
+#[inline]
+pub fn generation(arena: &Arena, segment: usize) -> u64 {
+    arena.load(arena.layout().generation_at(segment), Ordering::Acquire)
+}
+
+/// Ends the life of a segment that this process has drained: every item of it is a miss, and anybody may open it.
+pub fn free(arena: &Arena, segment: usize) {
+    // 0 is skipped in the 16 bits that items carry.
     let step = if generation(arena, segment) as u16 == u16::MAX { 2 } else { 1 };
-    arena.word(at + word_of::WRITTEN_BYTES).store(0, Ordering::Relaxed);
-    arena.word(at + word_of::GENERATION).fetch_add(step, Ordering::Release);
-    // ORDERING: this fence stands between the new generation and the first new byte; it pairs with the Acquire
-    // fence in `copy_words`. A reader that saw a new byte also sees the new generation when it looks again.
-    fence(Ordering::Release);
+    arena.store(arena.layout().written_at(segment), 0, Ordering::Relaxed);
+    // ORDERING: Release pairs with the Acquire of `generation`.
+    arena.add(arena.layout().generation_at(segment), step, Ordering::Release);
+    // ORDERING: Release pairs with the Acquire of `state`, and of the swap in `open`.
+    arena.store(arena.layout().state_at(segment), State::Free.pack(), Ordering::Release);
 }
 
 /// Segment and offset of an item, if they lie inside the data.
-fn locate(arena: &Arena, item: Item) -> Option<(usize, usize)> {
+#[inline]
+pub fn locate(arena: &Arena, item: Item) -> Option<(usize, usize)> {
     let layout = arena.layout();
-    let offset = item.location as usize * 8;
-    let segment = offset / layout.segment_size;
-    (segment < layout.segments).then_some((segment, offset % layout.segment_size))
+    let offset = item.location() as usize * 8;
+    // Both sizes are powers of two, which is cheaper to divide by than it looks to the compiler.
+    let (segment, at) = (offset >> layout.segment_size.trailing_zeros(), offset & (layout.segment_size - 1));
+    (segment < layout.segments).then_some((segment, at))
 }
 
 /// Whether the item's segment is still in the life that the item was stored in.
 pub fn is_current(arena: &Arena, item: Item) -> bool {
-    locate(arena, item).is_some_and(|(segment, _)| generation(arena, segment) as u16 == item.generation)
+    locate(arena, item).is_some_and(|(segment, _)| generation(arena, segment) as u16 == item.generation())
 }
 
-/// Copies words `[offset, offset + len)` of the item's record, then looks whether they could be trusted. `each`
-/// takes the words in order. False: the segment was recycled, or the range leaves it.
-#[inline]
-fn copy_words(arena: &Arena, item: Item, offset: usize, len: usize, mut each: impl FnMut(u64)) -> bool {
-    let Some((segment, at)) = locate(arena, item) else { return false };
+/// Reads `len` bytes from `offset` of the item's record, both multiples of 8, with `take`, then looks whether it could be trusted.
+/// None: the segment was recycled, or the range leaves it.
+#[inline(always)]
+fn with_words<T>(
+    arena: &Arena,
+    item: Item,
+    offset: usize,
+    len: usize,
+    take: impl FnOnce(&[std::sync::atomic::AtomicU64]) -> T,
+) -> Option<T> {
+    let (segment, at) = locate(arena, item)?;
     if at + offset + len > arena.layout().segment_size {
-        return false;
+        return None;
     }
     let before = generation(arena, segment);
-    if before as u16 != item.generation {
-        return false;
+    if before as u16 != item.generation() {
+        return None;
     }
     let start = arena.layout().segment_at(segment) + at + offset;
-    arena.words(start, len / 8).iter().for_each(|word| each(word.load(Ordering::Relaxed)));
-    // ORDERING: pairs with the Release fence of `renew`; see there.
+    let taken = take(arena.words(start, len / 8));
+    // ORDERING: pairs with the Release fence of `OpenSegment::open`; see there.
     fence(Ordering::Acquire);
-    let now = arena.word(arena.layout().segment_header_at(segment) + word_of::GENERATION);
-    now.load(Ordering::Relaxed) == before
+    let now = arena.load(arena.layout().generation_at(segment), Ordering::Relaxed);
+    (now == before).then_some(taken)
 }
 
 /// The record header of `item`; None when it was recycled.
 #[inline]
+pub fn read_packed(arena: &Arena, item: Item) -> Option<PackedHeader> {
+    with_words(arena, item, 0, RECORD_HEADER_SIZE_BYTES, |words| {
+        PackedHeader(std::array::from_fn(|n| words[n].load(Ordering::Relaxed)))
+    })
+}
+
+/// The same, unpacked.
 pub fn read_header(arena: &Arena, item: Item) -> Option<RecordHeader> {
-    let mut words = [0u64; RECORD_HEADER_SIZE_BYTES / 8];
-    let mut n = 0;
-    let copied = copy_words(arena, item, 0, RECORD_HEADER_SIZE_BYTES, |word| {
-        words[n] = word;
-        n += 1;
-    });
-    copied.then(|| RecordHeader::unpack(&words))
+    read_packed(arena, item).map(|packed| packed.unpack())
 }
 
 /// Appends bytes `[offset, offset + len)` of the item's record to `out`. False, with `out` as before, when it
 /// was recycled meanwhile.
 pub fn copy_out(arena: &Arena, item: Item, offset: usize, len: usize, out: &mut Vec<u8>) -> bool {
-    let start = out.len();
     let first = offset & !7;
     let span = (offset + len).next_multiple_of(8) - first;
     out.reserve(span);
-    let mut at = out.as_mut_ptr().wrapping_add(start);
-    let mut skip = offset - first;
-    let copied = copy_words(arena, item, first, span, |word| {
-        // SAFETY: `span` bytes are reserved beyond `start`; each of the span/8 words stores 8 bytes at `at`, which
-        // advances by 8 (by 8 - skip for the first), so it never passes start + span.
-        unsafe { at.cast::<u64>().write_unaligned((word >> (skip * 8)).to_le()) };
-        at = at.wrapping_add(8 - skip);
-        skip = 0;
+    let skip = offset - first;
+    let start = out.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+    let copied = with_words(arena, item, first, span, |words| {
+        let Some((head, rest)) = words.split_first() else { return };
+        // SAFETY: `span` bytes are reserved from `start` on. The first word stores 8 of them there, the others 8 each behind the
+        // first's 8 - skip, so that the last ends at span - skip.
+        unsafe {
+            start.cast::<u64>().write_unaligned((head.load(Ordering::Relaxed) >> (skip * 8)).to_le());
+            let mut at = start.add(8 - skip);
+            let (lines, last) = rest.as_chunks::<8>();
+            for line in lines {
+                let words: [u64; 8] = std::array::from_fn(|n| line[n].load(Ordering::Relaxed).to_le());
+                at.cast::<[u64; 8]>().write_unaligned(words);
+                at = at.add(64);
+            }
+            for word in last {
+                at.cast::<u64>().write_unaligned(word.load(Ordering::Relaxed).to_le());
+                at = at.add(8);
+            }
+        }
     });
-    if copied {
-        // SAFETY: the loop above initialised `span - (offset - first)` bytes, which is at least `len`.
-        unsafe { out.set_len(start + len) };
+    if copied.is_some() {
+        // SAFETY: `span - skip` bytes were written above, which is at least `len`.
+        unsafe { out.set_len(out.len() + len) };
     }
-    copied
+    copied.is_some()
 }
 
 #[cfg(test)]
@@ -214,8 +278,11 @@ mod tests {
     #[test]
     fn states_survive_packing() {
         let owner = Owner { slot: 513, epoch: 0xDEAD_BEEF };
-        for state in [State::Free, State::Open(owner), State::Sealed, State::Draining(owner)] {
-            assert_eq!(State::unpack(state.pack()), state);
+        for queue in [Queue::Small, Queue::Main] {
+            for state in [State::Open(queue, owner), State::Sealed(queue, 1 << 59 | 3), State::Draining(queue, owner)] {
+                assert_eq!(State::unpack(state.pack()), state);
+            }
         }
+        assert_eq!(State::unpack(State::Free.pack()), State::Free);
     }
 }

@@ -78,40 +78,40 @@ pub struct Cursor {
 /// ORDERING: Acquire pairs with the Release of `advance`; the fence must be loaded after it.
 #[inline]
 pub fn watermark_ns(arena: &Arena) -> u64 {
-    arena.word(header::WATERMARK_NS).load(Ordering::Acquire)
+    arena.load(header::WATERMARK_NS, Ordering::Acquire)
 }
 
 /// Every change committed before `now_ns` is applied.
 ///
 /// ORDERING: Release pairs with the Acquire of `watermark_ns`: the fences were raised before.
 pub fn advance(arena: &Arena, now_ns: u64) {
-    arena.word(header::WATERMARK_NS).store(now_ns, Ordering::Release);
+    arena.store(header::WATERMARK_NS, now_ns, Ordering::Release);
 }
 
 /// Voids everything in one store, and says why.
 pub fn void_everything(arena: &Arena, reason: Reason) {
-    arena.word(header::VOID_REASON).store(reason as u64, Ordering::Relaxed);
-    arena.word(header::VOIDED_NS).store(clock::boottime_ns(), Ordering::Relaxed);
+    arena.store(header::VOID_REASON, reason as u64, Ordering::Relaxed);
+    arena.store(header::VOIDED_NS, clock::boottime_ns(), Ordering::Relaxed);
     fence::raise_epoch(arena);
 }
 
 /// Why everything was voided last, and when (CLOCK_BOOTTIME, ns).
 pub fn last_void(arena: &Arena) -> (Reason, u64) {
-    let get = |at| arena.word(at).load(Ordering::Relaxed);
+    let get = |at| arena.load(at, Ordering::Relaxed);
     (Reason::from_word(get(header::VOID_REASON)), get(header::VOIDED_NS))
 }
 
 pub fn state(arena: &Arena) -> State {
-    State::from_word(arena.word(header::FEED_STATE).load(Ordering::Relaxed))
+    State::from_word(arena.load(header::FEED_STATE, Ordering::Relaxed))
 }
 
 pub fn set_state(arena: &Arena, state: State) {
-    arena.word(header::FEED_STATE).store(state as u64, Ordering::Relaxed);
+    arena.store(header::FEED_STATE, state as u64, Ordering::Relaxed);
 }
 
 /// Where the last feed on this arena stood; None on a fresh one, or when it died while it changed its place.
 pub fn cursor(arena: &Arena) -> Option<Cursor> {
-    let get = |at| arena.word(at).load(Ordering::Acquire);
+    let get = |at| arena.load(at, Ordering::Acquire);
     let xmin = get(header::FEED_CURSOR);
     (xmin != 0).then(|| Cursor { xmin, followed: get(header::FEED_FOLLOWED), life: get(header::FEED_LIFE) })
 }
@@ -120,7 +120,7 @@ pub fn cursor(arena: &Arena) -> Option<Cursor> {
 ///
 /// ORDERING: Release pairs with the Acquire of `cursor`, which reads the xmin first.
 pub fn set_cursor(arena: &Arena, cursor: Cursor) {
-    let set = |at, value| arena.word(at).store(value, Ordering::Release);
+    let set = |at, value| arena.store(at, value, Ordering::Release);
     if self::cursor(arena).is_some_and(|c| c.followed == cursor.followed && c.life == cursor.life) {
         return set(header::FEED_CURSOR, cursor.xmin);
     }

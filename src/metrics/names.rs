@@ -36,11 +36,15 @@ counters! {
     CacheJoined, "catwalk_cache_joined_total", "", "Misses that waited for a fetch already under way.";
     CacheBypassed, "catwalk_cache_bypassed_total", "", "Answers that the cache was not asked for: long lists, and all while it is off.";
     CacheStale, "catwalk_cache_stale_total", "", "Answers past their age, served because no database could be reached.";
+    CacheElsewhere, "catwalk_cache_elsewhere_total", "", "Misses that waited for a fetch of another worker.";
     CacheFills, "catwalk_cache_fills_total", "", "Records published.";
     CacheFillsVoided, "catwalk_cache_fills_voided_total", "", "Records not published because their key was voided while they were fetched.";
     CacheFillsTooLarge, "catwalk_cache_fills_too_large_total", "", "Answers over the record size, sent uncached.";
     CacheFillsRefused, "catwalk_cache_fills_refused_total", "", "Records for which no segment could be had.";
     CacheDisplaced, "catwalk_cache_displaced_total", "", "Records pushed out of a full bucket; many of them want a larger cache.size.";
+    CacheMoved, "catwalk_cache_moved_total", "", "Records copied on because they were used, when their segment was emptied.";
+    CacheEvicted, "catwalk_cache_evicted_total", "", "Records evicted to make room; a high rate wants a larger cache.size.";
+    CacheDamaged, "catwalk_cache_damaged_total", "", "Records taken over from before a restart whose checksum did not hold. Must stay 0: check the memory.";
     CacheRecycled, "catwalk_cache_segments_recycled_total", "", "Segments emptied to make room.";
     CacheRetries, "catwalk_cache_retries_total", "", "Lookups repeated because a segment was recycled under them.";
     CacheUntrusted, "catwalk_cache_untrusted_total", "", "Lookups that went to the database because the change feed was behind by more than cache.staleness_max; /readyz says why.";

@@ -19,7 +19,7 @@ const BR_LARGE_SIZE_BYTES: usize = 8 * 1024;
 const ZSTD_LEVEL: i32 = 3;
 /// Window of br, as a power of two: what is kept fits into it.
 const BR_WINDOW_BITS: i32 = 16;
-const _: () = assert!(crate::limits::RECORD_SIZE_MAX_BYTES <= 1 << BR_WINDOW_BITS);
+const _: () = assert!(crate::limits::VALUE_SIZE_MAX_BYTES <= 1 << BR_WINDOW_BITS);
 
 /// The compressors of one lane.
 pub struct Encoder {

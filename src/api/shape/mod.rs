@@ -16,7 +16,7 @@ use crate::cache::record::{etag_of, Bodies};
 use crate::cache::Key;
 use crate::catalogue::{Feature, Page, Photo, Product, Sku, Style, View};
 use crate::config::Config;
-use crate::limits::RECORD_SIZE_MAX_BYTES;
+use crate::limits::{CODED_SIZE_MAX_BYTES, VALUE_SIZE_MAX_BYTES};
 
 /// How answers say things: JSON exactly as the old service's clients parse it.
 #[derive(Debug, Clone)]
@@ -32,9 +32,8 @@ pub struct Shaper {
     encoder: Encoder,
 }
 
-/// A status and what is archived with it.
+/// Bodies, and what is archived with them.
 pub struct Shaped {
-    pub status: u16,
     pub view: View,
     pub bodies: Bodies,
 }
@@ -72,7 +71,7 @@ impl Shaper {
     pub fn shape_query(&mut self, query: &Query<'_>, view: View) -> Shaped {
         let (head, json) = self.dialect.answer(query, &view);
         let gzip = self.encoder.gzip(&json);
-        Shaped { status: 200, view: View::Missing, bodies: Bodies { head, json, gzip, ..Bodies::default() } }
+        Shaped { view: nobodys(), bodies: Bodies { head, json, gzip, ..Bodies::default() } }
     }
 
     /// Products that few others ask for together.
@@ -83,20 +82,23 @@ impl Shaper {
 
     /// Views too large to be kept lose their typed fields: nobody will look at them.
     fn finish(&mut self, view: View, head: Vec<u8>, json: Vec<u8>) -> Shaped {
-        let status = if view == View::Missing { 404 } else { 200 };
         let gzip = self.encoder.gzip(&json);
-        let is_kept = json.len() < RECORD_SIZE_MAX_BYTES;
-        let (br, zstd) = match is_kept {
-            true => (self.encoder.br(&json), self.encoder.zstd(&json)),
-            false => Default::default(),
-        };
-        let view = if is_kept { view } else { View::Related(Vec::new()) };
-        Shaped { status, view, bodies: Bodies { head, json, gzip, br, zstd } }
+        if json.len() > VALUE_SIZE_MAX_BYTES {
+            return Shaped { view: nobodys(), bodies: Bodies { head, json, gzip, ..Bodies::default() } };
+        }
+        let coded = [gzip, self.encoder.br(&json), self.encoder.zstd(&json)];
+        let [gzip, br, zstd] = coded.map(|body| if body.len() > CODED_SIZE_MAX_BYTES { Vec::new() } else { body });
+        Shaped { view, bodies: Bodies { head, json, gzip, br, zstd } }
     }
 
     pub fn encoder(&mut self) -> &mut Encoder {
         &mut self.encoder
     }
+}
+
+/// The typed fields of what is answered once.
+fn nobodys() -> View {
+    View::Related(Vec::new())
 }
 
 impl Dialect {
