@@ -15,7 +15,7 @@ use crate::cache::index::{self, Item};
 use crate::cache::layout::header;
 use crate::cache::record::{Record, RecordHeader};
 use crate::cache::segment::{self, OpenSegment, Owner, Queue, State};
-use crate::limits::{RECORD_HEADER_SIZE_BYTES, SMALL_QUEUE_ONE_IN};
+use crate::limits::SMALL_QUEUE_ONE_IN;
 use crate::metrics::{Counter, SlotMetrics};
 
 /// Segments drained for one that is needed, before survivors are evicted like the others: each use of a record saves it once.
@@ -99,7 +99,7 @@ impl Appender {
         if queue == Queue::Small {
             arena.add(header::SMALL_DRAINED, 1, Ordering::Relaxed);
         }
-        for (item, header) in records(arena, segment) {
+        for (item, header) in segment::records(arena, segment) {
             self.sort_out(arena, item, &header, queue, gently);
         }
         segment::free(arena, segment);
@@ -144,22 +144,6 @@ impl Appender {
         }
         self.main.as_mut().map(|open| open.append(arena, words))
     }
-}
-
-/// The records of a segment that this process may read at leisure, with their items.
-fn records(arena: &Arena, segment: usize) -> impl Iterator<Item = (Item, RecordHeader)> + '_ {
-    let layout = arena.layout();
-    let generation = segment::generation(arena, segment) as u16;
-    let written = segment::written_bytes(arena, segment);
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let room = written.checked_sub(at).filter(|room| *room >= RECORD_HEADER_SIZE_BYTES)?;
-        let location = ((layout.segment_at(segment) + at - layout.data_at) / 8) as u32;
-        let item = Item::new(generation, location);
-        let header = segment::read_header(arena, item).filter(|header| header.is_plausible(room))?;
-        at += header.len_bytes as usize;
-        Some((item, header))
-    })
 }
 
 /// A segment to be drained, in the state that it was seen in.

@@ -16,7 +16,7 @@ use crate::cache::fence;
 use crate::cache::layout::header;
 use crate::cache::record::{Key, RecordHeader};
 use crate::cache::segment::{self, Queue};
-use crate::limits::BUCKET_ITEMS;
+use crate::limits::{BUCKET_ITEMS, BUCKET_SIZE_BYTES};
 use crate::metrics::{Counter, SlotMetrics};
 
 /// An item word.
@@ -98,11 +98,27 @@ pub fn tag(hash: u64) -> u16 {
 /// ORDERING: Acquire pairs with the Release of `publish` and `replace`: who sees an item sees its record's bytes.
 #[inline]
 fn places(arena: &Arena, hash: u64) -> impl Iterator<Item = Place> + '_ {
-    let first = arena.layout().bucket_at(hash) + 8;
+    places_at(arena, arena.layout().bucket_at(hash) + 8)
+}
+
+#[inline]
+fn places_at(arena: &Arena, first: usize) -> impl Iterator<Item = Place> + '_ {
     arena.words(first, BUCKET_ITEMS).iter().enumerate().filter_map(move |(n, word)| {
         let word = word.load(Ordering::Acquire);
         (word != 0).then(|| Place { at: first + n * 8, item: Item(word) })
     })
+}
+
+/// Every place of the index that is not empty, by bucket, with whether it is a ghost.
+pub fn all(arena: &Arena) -> impl Iterator<Item = (Place, bool)> + '_ {
+    let layout = arena.layout();
+    let buckets = (0..layout.buckets).map(|n| layout.index_at + n * BUCKET_SIZE_BYTES);
+    buckets.flat_map(move |bucket| places_at(arena, bucket + 8)).map(|place| (place, place.item.is_ghost()))
+}
+
+/// The places of the bucket that the word at byte `at` lies in.
+pub fn all_of_bucket(arena: &Arena, at: usize) -> impl Iterator<Item = Place> + '_ {
+    places_at(arena, at / BUCKET_SIZE_BYTES * BUCKET_SIZE_BYTES + 8)
 }
 
 /// Items of `hash`'s bucket that carry its tag.

@@ -10,6 +10,7 @@ pub mod lease;
 pub mod record;
 pub mod segment;
 mod touch;
+pub mod verify;
 pub mod watermark;
 
 use std::sync::Arc;

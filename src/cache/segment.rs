@@ -271,6 +271,22 @@ pub fn copy_out(arena: &Arena, item: Item, offset: usize, len: usize, out: &mut 
     copied.is_some()
 }
 
+/// The records of a segment with their items, as far as they are plausible; for whoever drains it, all.
+pub fn records(arena: &Arena, segment: usize) -> impl Iterator<Item = (Item, RecordHeader)> + '_ {
+    let layout = arena.layout();
+    let generation = generation(arena, segment) as u16;
+    let written = written_bytes(arena, segment);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let room = written.checked_sub(at).filter(|room| *room >= RECORD_HEADER_SIZE_BYTES)?;
+        let location = ((layout.segment_at(segment) + at - layout.data_at) / 8) as u32;
+        let item = Item::new(generation, location);
+        let header = read_header(arena, item).filter(|header| header.is_plausible(room))?;
+        at += header.len_bytes as usize;
+        Some((item, header))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,6 +41,12 @@ pub fn fork(work: impl FnOnce() -> i32) -> nix::Result<Pid> {
     }
 }
 
+/// Ends this process between two instructions, as a signal from outside would: nothing is flushed, nothing is run.
+pub fn end_at_once(status: i32) -> ! {
+    // SAFETY: _exit runs no code of this process.
+    unsafe { libc::_exit(status) }
+}
+
 /// Threads of this process, from /proc; 1 where that can't be read.
 pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, |dir| dir.count())
