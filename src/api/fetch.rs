@@ -3,16 +3,16 @@
 //! Runs in: worker.
 //!
 //! ```text
-//! connection ── fetch(key) ──► flight (one a key and token) ──► queue ──► lane: one statement a batch
-//!      ▲                                                                            │ shape, gzip, archive
-//!      └───────────────── outcome, for all who joined ◄── publish to the cache ◄────┘
+//! connection ── fetch(key) ──► flight (one a key and token) ──lease──► queue ──► lane: one statement a batch
+//!      ▲                          └─ another worker has it: wait (elsewhere)              │ shape, gzip, archive
+//!      └───────────────── outcome, for all who joined ◄── publish to the cache ◄──────────┘
 //! ```
 //! A lone miss finds an idle lane and goes at once. While all lanes wait for the database, misses gather, and the
 //! next lane takes them together.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use may::coroutine;
@@ -20,9 +20,12 @@ use may::sync::Blocker;
 use may_postgres::{Client, Error};
 use parking_lot::Mutex;
 
+use crate::api::elsewhere::Elsewhere;
+use crate::api::flight::{Boarded, Flight, Landed};
 use crate::api::read::Reader;
 use crate::api::shape::{Shaped, Shaper};
-use crate::cache::{Cache, Filled, Key, Kind, Reading, Record, Token};
+use crate::cache::lease::Asked;
+use crate::cache::{Cache, Filled, Key, Kind, Lookup, Reading, Record};
 use crate::catalogue::{Meta, View};
 use crate::db::products::Read;
 use crate::db::Pool;
@@ -117,56 +120,6 @@ impl Fetched {
     }
 }
 
-/// One fetch under way.
-struct Flight {
-    key: Key,
-    token: Token,
-    /// CLOCK_BOOTTIME before the SELECT.
-    born_ns: u64,
-    /// Set before the SELECT is sent: who finds it unset asked before the database was read.
-    sent: AtomicBool,
-    landing: Mutex<Landing>,
-}
-
-#[derive(Default)]
-struct Landing {
-    outcome: Option<(Result<Arc<Record>, FetchError>, Filled)>,
-    waiting: Vec<Arc<Blocker>>,
-}
-
-impl Flight {
-    fn wait(&self) -> (Result<Arc<Record>, FetchError>, Filled) {
-        loop {
-            let waiter = {
-                let mut landing = self.landing.lock();
-                if let Some(outcome) = &landing.outcome {
-                    return outcome.clone();
-                }
-                let waiter = Blocker::current();
-                landing.waiting.push(waiter.clone());
-                waiter
-            };
-            let _ = waiter.park(None);
-        }
-    }
-
-    fn land(&self, outcome: Result<Arc<Record>, FetchError>, filled: Filled) {
-        let mut landing = self.landing.lock();
-        landing.outcome = Some((outcome, filled));
-        landing.waiting.drain(..).for_each(|waiter| waiter.unpark());
-    }
-}
-
-/// How a request came to its flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Boarded {
-    First,
-    /// Joined before the SELECT was sent.
-    Waiting,
-    /// Joined afterwards.
-    Underway,
-}
-
 /// Work that is no flight; called without a lane when it has waited for one too long.
 type Job = Box<dyn FnOnce(Option<(&Fetcher, &mut Shaper)>) + Send>;
 
@@ -243,6 +196,7 @@ struct Tray<T> {
 /// A worker's fetches.
 pub struct Fetcher {
     state: Mutex<State>,
+    elsewhere: Arc<Elsewhere>,
     reader: Reader,
     cache: Arc<Cache>,
     metrics: SlotMetrics,
@@ -252,7 +206,11 @@ impl Fetcher {
     /// Starts the lanes.
     pub fn start(pool: Arc<Pool>, cache: Arc<Cache>, shaper: Shaper, metrics: SlotMetrics) -> Arc<Fetcher> {
         let reader = Reader::new(pool, cache.clone());
-        let fetcher = Arc::new(Fetcher { state: Mutex::default(), reader, cache, metrics });
+        let elsewhere = Arc::new(Elsewhere::default());
+        let fetcher = Fetcher { state: Mutex::default(), elsewhere: elsewhere.clone(), reader, cache, metrics };
+        let fetcher = Arc::new(fetcher);
+        let looking = fetcher.clone();
+        elsewhere.start(move |flight| looking.look_again(flight));
         for lane in 0..LANES {
             // Long lists hold a lane for long: one is left to what many wait for.
             let takes_jobs = lane > 0;
@@ -292,7 +250,8 @@ impl Fetcher {
                 self.metrics.count(Counter::CacheJoined);
                 any_joined = true;
             }
-            let (outcome, filled) = flight.wait();
+            let Landed { outcome, filled, elsewhere } = flight.wait();
+            any_joined |= elsewhere;
             let is_last_word = match filled {
                 Filled::Published => true,
                 Filled::Voided => false,
@@ -316,7 +275,7 @@ impl Fetcher {
         let token = self.cache.token(key);
         let mut state = self.state.lock();
         if let Some(flight) = state.flights.get(&key).filter(|f| f.token == token) {
-            if !flight.sent.load(Ordering::SeqCst) {
+            if !flight.is_sent() {
                 return (flight.clone(), Boarded::Waiting);
             }
             let recent = trusted || self.cache.is_recent(flight.born_ns, asked_ns);
@@ -324,12 +283,59 @@ impl Fetcher {
                 return (flight.clone(), Boarded::Underway);
             }
         }
-        let born_ns = clock::boottime_ns();
-        let flight =
-            Arc::new(Flight { key, token, born_ns, sent: AtomicBool::new(false), landing: Mutex::default() });
+        let flight = Arc::new(Flight::new(key, token, clock::boottime_ns()));
         state.flights.insert(key, flight.clone());
-        state.push(Work::Flight(flight.clone()));
+        drop(state);
+        // Without trust nobody is served by what another worker publishes.
+        match trusted {
+            true => self.depart(&flight),
+            false => self.state.lock().push(Work::Flight(flight.clone())),
+        }
         (flight, Boarded::First)
+    }
+
+    /// Sends a flight off, or has it wait for the worker that fetches its key already.
+    fn depart(&self, flight: &Arc<Flight>) {
+        if !self.try_depart(flight) {
+            self.metrics.count(Counter::CacheElsewhere);
+            self.elsewhere.add(flight.clone());
+        }
+    }
+
+    /// False while another worker has the lease.
+    fn try_depart(&self, flight: &Arc<Flight>) -> bool {
+        match self.cache.ask_lease(flight.key, flight.token, clock::boottime_ns()) {
+            Asked::Granted(lease) => {
+                flight.hold(lease);
+                // Whoever had it before may have published since this worker looked.
+                if !self.land_published(flight) {
+                    self.state.lock().push(Work::Flight(flight.clone()));
+                }
+                true
+            }
+            Asked::OpenToAll => {
+                self.state.lock().push(Work::Flight(flight.clone()));
+                true
+            }
+            Asked::Elsewhere => false,
+        }
+    }
+
+    /// Whether a flight need no longer wait for another worker.
+    fn look_again(&self, flight: &Arc<Flight>) -> bool {
+        if is_late(flight.born_ns, clock::boottime_ns()) {
+            self.land(flight, Landed::failed(FetchError::too_busy()));
+            return true;
+        }
+        self.land_published(flight) || self.try_depart(flight)
+    }
+
+    /// Lands a flight with the record that another worker has published, if it is there.
+    fn land_published(&self, flight: &Arc<Flight>) -> bool {
+        let Lookup::Hit(hit) = self.cache.get(flight.key, clock::boottime_ns()) else { return false };
+        let Some(record) = self.cache.read_record(&hit) else { return false };
+        self.land(flight, Landed { outcome: Ok(Arc::new(record)), filled: Filled::Published, elsewhere: true });
+        true
     }
 
     /// Has a lane do `work`, and waits: for what goes deep or asks the database and is no record. None when no lane was
@@ -387,7 +393,7 @@ impl Fetcher {
         };
         for work in late {
             match work {
-                Work::Flight(flight) => self.land(&flight, Err(FetchError::too_busy()), Filled::Refused),
+                Work::Flight(flight) => self.land(&flight, Landed::failed(FetchError::too_busy())),
                 Work::Job { job, .. } => job(None),
             }
         }
@@ -439,7 +445,7 @@ impl Fetcher {
     fn serve(&self, batch: &[Arc<Flight>], shaper: &mut Shaper) {
         let now_ns = clock::boottime_ns();
         let (late, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|f| is_late(f.born_ns, now_ns));
-        late.iter().for_each(|flight| self.land(flight, Err(FetchError::too_busy()), Filled::Refused));
+        late.iter().for_each(|flight| self.land(flight, Landed::failed(FetchError::too_busy())));
         if !batch.is_empty() {
             self.fetch_batch(&batch, shaper);
         }
@@ -447,7 +453,7 @@ impl Fetcher {
 
     fn fetch_batch(&self, batch: &[&Arc<Flight>], shaper: &mut Shaper) {
         let keys: Vec<Key> = batch.iter().map(|f| f.key).collect();
-        batch.iter().for_each(|flight| flight.sent.store(true, Ordering::SeqCst));
+        batch.iter().for_each(|flight| flight.set_sent());
         match self.reader.views(&keys).map_err(|e| FetchError::from(&e)) {
             Ok(Read { found: mut views, position }) => {
                 for flight in batch {
@@ -456,7 +462,7 @@ impl Fetcher {
                 }
             }
             Err(error) => {
-                batch.iter().for_each(|flight| self.land(flight, Err(error.clone()), Filled::Refused));
+                batch.iter().for_each(|flight| self.land(flight, Landed::failed(error.clone())));
             }
         }
     }
@@ -468,27 +474,28 @@ impl Fetcher {
         match Record::make(flight.key, flight.token, reading, view, &bodies) {
             Ok(record) => {
                 let filled = self.cache.fill(&record);
-                self.land(flight, Ok(Arc::new(record)), filled);
+                self.land(flight, Landed { outcome: Ok(Arc::new(record)), filled, elsewhere: false });
             }
             Err(error) => {
                 log::error!("making a record for {:?}: {error}", flight.key);
-                self.land(
-                    flight,
-                    Err(FetchError::Failed("the answer could not be shaped".into())),
-                    Filled::Refused,
-                );
+                let error = FetchError::Failed("the answer could not be shaped".into());
+                self.land(flight, Landed::failed(error));
             }
         }
     }
 
-    fn land(&self, flight: &Flight, outcome: Result<Arc<Record>, FetchError>, filled: Filled) {
+    fn land(&self, flight: &Flight, landed: Landed) {
         {
             let mut state = self.state.lock();
             if state.flights.get(&flight.key).is_some_and(|f| std::ptr::eq(&**f, flight)) {
                 state.flights.remove(&flight.key);
             }
         }
-        flight.land(outcome, filled);
+        if let Some(lease) = flight.take_lease() {
+            let is_there = matches!(landed.filled, Filled::Published | Filled::Overtaken);
+            self.cache.end_lease(lease, is_there, clock::boottime_ns());
+        }
+        flight.land(landed);
     }
 }
 

@@ -80,7 +80,7 @@ fn one_step(cache: &Cache, truth: &Truth, dice: &mut Dice) {
             let bodies = Bodies { json: body(id, version).into(), ..Bodies::default() };
             let view = View::Related(vec![id as i64]);
             cache.fill(
-                &Record::make(key, token, Reading::default(), 200, view, &bodies).expect("it archives"),
+                &Record::make(key, token, Reading::default(), view, &bodies).expect("it archives"),
             );
         }
     }
@@ -162,7 +162,7 @@ fn processes_killed_at_any_instruction_leave_a_sound_cache() {
     for id in 0..segments * 60 {
         let key = Key::new(Kind::Styles, id as i64);
         let bodies = Bodies { json: vec![b'x'; 8_000], ..Bodies::default() };
-        let made = Record::make(key, cache.token(key), Reading::default(), 200, View::Missing, &bodies);
+        let made = Record::make(key, cache.token(key), Reading::default(), View::Missing, &bodies);
         cache.fill(&made.unwrap());
     }
     assert!(metrics.page().total(Counter::CacheRecycled) >= segments);

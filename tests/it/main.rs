@@ -3,6 +3,7 @@
 mod a_tidy;
 mod b_basic;
 mod c_cache;
+mod c_leases;
 mod d_bouncer;
 mod d_coherence;
 mod d_database;

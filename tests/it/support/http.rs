@@ -42,6 +42,11 @@ impl Connection {
         Ok(Connection { stream: BufReader::new(stream) })
     }
 
+    /// This side's port.
+    pub fn port(&self) -> u16 {
+        self.stream.get_ref().local_addr().expect("an open connection").port()
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).expect("the server reads");
     }
