@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use catwalk::cache::arena::Purpose;
 use catwalk::cache::layout::Layout;
 use catwalk::cache::record::Bodies;
 use catwalk::cache::{Ages, Arena, Cache, Key, Kind, Lookup, Reading, Record};
@@ -48,9 +49,10 @@ fn cache(objects: usize) -> (Cache, usize) {
     let per_segment = Layout::new(64 << 20, 1).segment_size / OBJECT_SIZE_BYTES;
     let size = (1..).map(|step| step << 16).find(|size| Layout::new(*size, 1).segments * per_segment >= objects);
     let size = size.expect("some size is enough").max(4 << 20);
-    let layout = Layout::new(size, 1);
+    let purpose = Purpose { cache_size_bytes: size, workers: 1, answers: 0 };
+    let layout = purpose.layout();
     let memory = Arc::new(SharedMemory::create("hit-ratio", layout.size_bytes).expect("memory"));
-    let arena = Arc::new(Arena::format(memory, size, 1, 7));
+    let arena = Arc::new(Arena::format(memory, &purpose, 7));
     let metrics = MetricsPage::create(1).expect("memory").slot(0);
     let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, watermark_ns: u64::MAX, stale_ns: 0 };
     (Cache::new(arena, 0, 0, ages, metrics), layout.segments * per_segment)

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use catwalk::cache::layout::Layout;
+use catwalk::cache::arena::Purpose;
 use catwalk::cache::record::Bodies;
 use catwalk::cache::{Ages, Arena, Cache, Encoding, Key, Kind, Lookup, Reading, Record};
 use catwalk::catalogue::View;
@@ -25,9 +25,9 @@ fn main() {
 /// A cache of `count` products with bodies of `size_bytes`, each found often enough to cause no store any more.
 fn filled(count: i64, size_bytes: usize) -> Cache {
     let size = (count as usize * (size_bytes + 256) * 2).max(16 << 20);
-    let layout = Layout::new(size, 1);
-    let memory = Arc::new(SharedMemory::create("lookup", layout.size_bytes).expect("memory"));
-    let arena = Arc::new(Arena::format(memory, size, 1, 7));
+    let purpose = Purpose { cache_size_bytes: size, workers: 1, answers: 0 };
+    let memory = SharedMemory::create("lookup", purpose.layout().size_bytes).expect("memory");
+    let arena = Arc::new(Arena::format(Arc::new(memory), &purpose, 7));
     let metrics = MetricsPage::create(1).expect("memory").slot(0);
     let ages = Ages { found_ns: u64::MAX, missing_ns: u64::MAX, watermark_ns: u64::MAX, stale_ns: 0 };
     let cache = Cache::new(arena, 0, 0, ages, metrics);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cache::Key;
 use crate::etl::load::OnBad;
 use crate::etl::seed::Profile;
 
@@ -35,6 +36,55 @@ pub enum Command {
     Seed(Seed),
     /// Write the catalogue as an archive's CSV files.
     Export(Export),
+    /// Look into the cache of a running server, or clear it.
+    Cache(Cache),
+}
+
+#[derive(Debug, Args)]
+pub struct Cache {
+    #[command(subcommand)]
+    pub verb: CacheVerb,
+    /// The server's runtime directory [default: as configured, or that of `dev` here].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub runtime_dir: Option<PathBuf>,
+    /// TOML file with settings.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CacheVerb {
+    /// What it holds, how it does, how fresh it is.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is hit most.
+    Top {
+        /// Keys that are shown.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        count: usize,
+        /// Seconds over which hits are counted.
+        #[arg(long, value_name = "S", default_value_t = 1)]
+        seconds: u64,
+    },
+    /// The records of a key, whole.
+    Dump {
+        /// KIND:ID or KIND:ID:VARIANT, as in product:17; `top` shows keys.
+        key: Key,
+        /// Only the JSON body, as it is sent.
+        #[arg(long)]
+        body: bool,
+    },
+    /// Check every segment, item and record; exit status 1 if something is wrong.
+    Verify {
+        /// A file that a server has left in its runtime directory, instead of a running server.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Void every cached answer.
+    Clear,
 }
 
 #[derive(Debug, Args)]

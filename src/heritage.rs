@@ -1,6 +1,7 @@
 //! What crosses fork(2), and nothing else: shared memory, listeners, configuration.
 //! Runs in: master (create), worker (receive).
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +9,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use may_minihttp::Tls;
 
-use crate::cache::layout::Layout;
+use crate::cache::arena::Purpose;
 use crate::cache::Arena;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, RuntimeDir, TlsFiles};
+use crate::keep::{self, Kept};
 use crate::metrics::MetricsPage;
-use crate::os::mmap::SharedMemory;
+use crate::os::mmap::Hold;
 use crate::os::{clock, fork, socket};
+use crate::runtime_directory::{self, RuntimeDirectory};
 use crate::slots::Slots;
 use crate::throttle::Throttle;
 
@@ -21,6 +24,10 @@ use crate::throttle::Throttle;
 pub struct Heritage {
     pub config: Config,
     pub arena: Arc<Arena>,
+    /// Says to a later server that this one's processes use the arena.
+    _hold: Hold,
+    /// None: there is none, or another server has it.
+    pub directory: Option<RuntimeDirectory>,
     pub slots: Slots,
     pub metrics: MetricsPage,
     pub throttle: Throttle,
@@ -39,6 +46,14 @@ impl Heritage {
     /// Where HTTPS is served.
     pub fn tls_address(&self) -> Option<SocketAddr> {
         self.tls_listeners.first().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Arena and metrics page, opened anew to look at only.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn reopen_memory(&self) -> std::io::Result<[File; 2]> {
+        Ok([self.arena.memory().reopen()?, self.metrics.memory().reopen()?])
     }
 
     /// Reads certificate and key anew: workers born from now on have them, those that live read them themselves.
@@ -67,21 +82,19 @@ pub fn create(mut config: Config) -> Result<Heritage> {
     let address = listeners[0].local_addr().context("asking for the listener's address")?;
     config.set_address(address);
     let cache_size_bytes = config.cache_size_bytes();
-    let layout = Layout::new(cache_size_bytes, workers);
-    let memory = SharedMemory::create("catwalk-arena", layout.size_bytes).with_context(|| {
-        let mib = layout.size_bytes >> 20;
-        format!("allocating {mib} MiB of shared memory for the cache; set cache.size to less")
-    })?;
-    let memory = Arc::new(memory);
-    let arena = Arena::format(memory.clone(), cache_size_bytes, workers, seed());
-    let metrics = MetricsPage::create(layout.slots).context("allocating the metrics page")?;
+    let directory = runtime_directory(&config)?;
+    let purpose = Purpose { cache_size_bytes, workers, answers: config.answers_hash() };
+    let Kept { arena, slots, hold } = keep::obtain(&purpose, directory.as_ref(), seed())?;
+    let metrics = MetricsPage::create(slots.count()).context("allocating the metrics page")?;
     // In development the only client is whoever develops.
     let includes_loopback = !config.is_development();
     let throttle = Throttle::create(config.write_rate, config.write_burst, includes_loopback, seed())
         .context("allocating the table of client addresses")?;
     Ok(Heritage {
-        slots: Slots::new(memory, layout),
-        arena: Arc::new(arena),
+        slots,
+        arena,
+        _hold: hold,
+        directory,
         metrics,
         throttle,
         listeners,
@@ -92,6 +105,26 @@ pub fn create(mut config: Config) -> Result<Heritage> {
         cpus: config.machine().cpus.clone(),
         config,
     })
+}
+
+/// The configured directory, if it is to be had: who has none serves all the same.
+fn runtime_directory(config: &Config) -> Result<Option<RuntimeDirectory>> {
+    let Some(path) = runtime_directory::path(&config.runtime_dir) else { return Ok(None) };
+    match RuntimeDirectory::take(&path) {
+        Ok(None) => {
+            log::warn!(
+                "{} is another server's: `catwalk cache` speaks with that one; set runtime_dir to have one for this",
+                path.display()
+            );
+            Ok(None)
+        }
+        // Nobody has asked for it.
+        Err(e) if config.runtime_dir == RuntimeDir::Auto => {
+            log::warn!("{e:#}; `catwalk cache` won't find this server");
+            Ok(None)
+        }
+        taken => taken,
+    }
 }
 
 /// Opens `workers` listeners on `address`.

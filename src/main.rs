@@ -9,7 +9,7 @@ use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
 use catwalk::master::events::Events;
-use catwalk::{db, dev, etl, heritage, master};
+use catwalk::{db, dev, etl, heritage, inspect, master};
 use clap::Parser;
 
 #[global_allocator]
@@ -42,6 +42,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Load(args) => load(args),
         Command::Seed(args) => seed(&args),
         Command::Export(args) => export(&args),
+        Command::Cache(args) => inspect::run(&args),
     }
 }
 

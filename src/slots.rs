@@ -82,6 +82,12 @@ impl Slots {
         self.word(slot, slot::EPOCH).fetch_add(1, Ordering::Release);
     }
 
+    /// Ends whatever lives the slots tell of, of processes that are known to be gone.
+    pub fn end_all_lives(&self) {
+        (0..self.count()).for_each(|slot| self.end_life(slot));
+        self.set_crash_loops(0);
+    }
+
     pub fn set_phase(&self, slot: usize, phase: Phase) {
         self.set(slot, slot::STATE, phase as u64);
     }
@@ -92,6 +98,11 @@ impl Slots {
 
     pub fn set_pid(&self, slot: usize, pid: i32) {
         self.set(slot, slot::PID, pid as u64);
+    }
+
+    /// The process of the slot's life; None while there is none.
+    pub fn pid(&self, slot: usize) -> Option<u64> {
+        Some(self.get(slot, slot::PID)).filter(|pid| *pid != 0)
     }
 
     /// Says "still scheduling". From the worker's scheduler only: a timer goes on while that is blocked.

@@ -20,6 +20,7 @@ pub fn kept(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key
         Lookup::Hit(hit) if write_hit(site, req, rsp, &hit, id) => {
             let hits = site.metrics.count(Counter::CacheHits);
             site.audit.sample(hits, &hit.header());
+            site.metrics.sample(hits, || key.words());
         }
         Lookup::Untrusted => {
             site.metrics.count(Counter::CacheUntrusted);

@@ -27,6 +27,12 @@ pub enum Gate {
     Magic,
     Schema(u64),
     Abi,
+    /// It is for another size or number of workers.
+    Layout,
+    /// Answers were made with other settings.
+    Answers,
+    /// Its watermark lies ahead of the clock: it is of another life of this machine.
+    Clock,
 }
 
 impl fmt::Display for Gate {
@@ -40,6 +46,9 @@ impl fmt::Display for Gate {
                 write!(f, "the schema version is {found}, this binary's is {SCHEMA_VERSION}")
             }
             Gate::Abi => write!(f, "the binary interface differs: another build wrote it"),
+            Gate::Layout => write!(f, "the layout differs: cache.size or workers was another one"),
+            Gate::Answers => write!(f, "the settings differ that answers are made with"),
+            Gate::Clock => write!(f, "its times lie ahead of the clock"),
         }
     }
 }
@@ -54,16 +63,17 @@ pub struct DatabaseIdentity {
 }
 
 impl Arena {
-    /// Writes a fresh arena into zeroed memory of `Layout::new(cache_size_bytes, workers).size_bytes`.
-    pub fn format(memory: Arc<SharedMemory>, cache_size_bytes: usize, workers: usize, seed: u64) -> Arena {
-        let layout = Layout::new(cache_size_bytes, workers);
+    /// Writes a fresh arena into zeroed memory of the size that `purpose` has.
+    pub fn format(memory: Arc<SharedMemory>, purpose: &Purpose, seed: u64) -> Arena {
+        let layout = purpose.layout();
         assert_eq!(memory.size_bytes(), layout.size_bytes, "the memory was made for another layout");
         let set = |at: usize, value: u64| memory.word(at).store(value, Ordering::Relaxed);
         set(header::SCHEMA_VERSION, SCHEMA_VERSION);
         set(header::ABI_HASH, abi_hash());
         set(header::SIZE_BYTES, layout.size_bytes as u64);
-        set(header::CACHE_SIZE_BYTES, cache_size_bytes as u64);
-        set(header::WORKERS, workers as u64);
+        set(header::CACHE_SIZE_BYTES, purpose.cache_size_bytes as u64);
+        set(header::WORKERS, purpose.workers as u64);
+        set(header::ANSWERS, purpose.answers);
         set(header::SEED, seed);
         set(header::EPOCH, 1);
         for segment in 0..layout.segments {
@@ -156,6 +166,21 @@ impl Arena {
     }
 }
 
+/// What an arena must be for, to be taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    pub cache_size_bytes: usize,
+    pub workers: usize,
+    /// The settings that answers are made with, as one number.
+    pub answers: u64,
+}
+
+impl Purpose {
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.cache_size_bytes, self.workers)
+    }
+}
+
 impl UncheckedArena {
     pub fn new(memory: Arc<SharedMemory>) -> UncheckedArena {
         UncheckedArena(memory)
@@ -193,6 +218,25 @@ impl UncheckedArena {
         }
         let seed = get(header::SEED);
         Ok(Arena { memory, layout, seed, adopted_ns: 0 })
+    }
+
+    /// Takes an arena over from a master that is gone with all its children, at `now_ns` (CLOCK_BOOTTIME): all gates are passed.
+    ///
+    /// # Errors
+    /// The first gate that refuses.
+    pub fn adopt(self, purpose: &Purpose, now_ns: u64) -> Result<Arena, Gate> {
+        let mut arena = self.open()?;
+        if arena.layout != purpose.layout() {
+            return Err(Gate::Layout);
+        }
+        if arena.load(header::ANSWERS, Ordering::Relaxed) != purpose.answers {
+            return Err(Gate::Answers);
+        }
+        if arena.load(header::WATERMARK_NS, Ordering::Relaxed) > now_ns {
+            return Err(Gate::Clock);
+        }
+        arena.adopted_ns = now_ns;
+        Ok(arena)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::limits::{
 
 /// "catwalk" and a zero, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"catwalk\0");
-/// Raised whenever the meaning of a byte changes.
+/// Raised whenever the meaning of a byte changes, or what an answer made of the same rows looks like.
 pub const SCHEMA_VERSION: u64 = 3;
 
 /// Words of the header page, by byte offset.
@@ -57,6 +57,8 @@ pub mod header {
     /// Why and when everything was voided last.
     pub const VOID_REASON: usize = 136;
     pub const VOIDED_NS: usize = 144;
+    /// The settings that answers are made with, as one number.
+    pub const ANSWERS: usize = 152;
     /// Counted up by each segment that is sealed: the order in which segments are drained. On a line of its own, with the next:
     /// what is above is read by every lookup.
     pub const SEALED: usize = 256;

@@ -2,6 +2,7 @@
 //! Runs in: worker. No lock and no system call on `get`.
 
 pub mod arena;
+pub mod census;
 pub mod evict;
 pub mod fence;
 pub mod index;

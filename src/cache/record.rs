@@ -18,6 +18,7 @@
 //! first field, which rkyv writes first; its size is a multiple of 8.
 
 use std::fmt;
+use std::str::FromStr;
 
 use rkyv::rancor::Error as RkyvError;
 use rkyv::util::AlignedVec;
@@ -65,6 +66,20 @@ impl Kind {
         self as usize - 1
     }
 
+    /// As settings and commands name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Product => "product",
+            Kind::Styles => "styles",
+            Kind::Related => "related",
+            Kind::List => "list",
+            Kind::Meta => "meta",
+            Kind::Reviews => "reviews",
+            Kind::Questions => "questions",
+            Kind::Answers => "answers",
+        }
+    }
+
     /// Kinds of answers that a change makes void.
     pub fn made_from(what: What) -> &'static [Kind] {
         match what {
@@ -96,6 +111,32 @@ pub struct Key {
     pub id: i64,
 }
 
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.name(), self.id)?;
+        match self.variant {
+            0 => Ok(()),
+            variant => write!(f, ":{variant}"),
+        }
+    }
+}
+
+impl FromStr for Key {
+    type Err = String;
+
+    /// KIND:ID or KIND:ID:VARIANT.
+    fn from_str(text: &str) -> Result<Key, String> {
+        let kinds = || KINDS.map(Kind::name).join(", ");
+        let (kind, rest) = text.split_once(':').ok_or("expected KIND:ID or KIND:ID:VARIANT, as in product:17")?;
+        let kind = KINDS.into_iter().find(|known| known.name() == kind);
+        let kind = kind.ok_or_else(|| format!("the kinds are {}", kinds()))?;
+        let (id, variant) = rest.split_once(':').unwrap_or((rest, "0"));
+        let id = id.parse().map_err(|_| format!("{id:?} is no number"))?;
+        let variant = variant.parse().map_err(|_| format!("{variant:?} is no number of a variant"))?;
+        Ok(Key { kind, variant, id })
+    }
+}
+
 impl Key {
     pub fn new(kind: Kind, id: i64) -> Key {
         Key::variant(kind, id, 0)
@@ -105,6 +146,18 @@ impl Key {
         Key { kind, variant, id }
     }
 
+    /// As two words, of which `from_words` makes it again.
+    pub fn words(self) -> [u64; 2] {
+        [self.id as u64, u64::from(self.variant) << 8 | self.kind as u64]
+    }
+
+    /// None: the words are no key's.
+    pub fn from_words([id, rest]: [u64; 2]) -> Option<Key> {
+        let kind = Kind::from_number((rest & 0xFF) as usize)?;
+        Some(Key { kind, variant: (rest >> 8) as u16, id: id as i64 })
+    }
+
+    #[inline]
     fn pack(self) -> u64 {
         (self.id as u64) << (64 - ID_BITS) | u64::from(self.variant) << 4 | self.kind as u64
     }

@@ -35,6 +35,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("public_url", "", "address that clients see, for absolute URLs of generated pictures; empty: http:// and the listen address"),
     setting("workers", "auto", "worker processes; auto: one a core this process may use"),
     setting("campus", "hr-rfp", "the campus word of product answers"),
+    setting("runtime_dir", "auto", "directory of this user's own in which a running server is found by `catwalk cache`, and, where no service manager keeps descriptors, its cache over a restart; auto: $RUNTIME_DIRECTORY, /run/catwalk for root, else $XDG_RUNTIME_DIR/catwalk; empty: none"),
     setting("log", "info", "error, warn, info, debug or trace"),
     setting("database.url", "", "postgresql:// address; DATABASE_URL sets it too"),
     setting("database.connections", "auto", "connections of the whole box; auto: four a worker, half of them for writes"),
@@ -70,6 +71,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("styles.placeholders", "true", "null photos and skus for a style without, as the old service answered"),
     setting("shutdown.timeout", "10s", "longest drain before what is left is ended"),
 ];
+
+/// Which runtime directory is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeDir {
+    /// The system's place for it, if there is one.
+    Auto,
+    None,
+    At(PathBuf),
+}
 
 /// Where a value is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -282,6 +292,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub public_url: String,
     pub campus: String,
+    pub runtime_dir: RuntimeDir,
     pub log: log::LevelFilter,
     pub database_url: String,
     pub database_timeout: Duration,
@@ -327,6 +338,7 @@ impl Config {
             listen: s.parse("listen", parse_address)?,
             public_url: s.parse("public_url", parse_public_url)?,
             campus: text("campus")?,
+            runtime_dir: s.parse("runtime_dir", parse_runtime_dir)?,
             log: s.parse("log", |v| {
                 v.parse().map_err(|_| "expected error, warn, info, debug or trace".into())
             })?,
@@ -422,6 +434,12 @@ impl Config {
         if self.public_url.is_empty() {
             self.public_url = format!("http://{address}");
         }
+    }
+
+    /// The settings that answers are made with, as one number: cached answers of other settings are of no use.
+    pub fn answers_hash(&self) -> u64 {
+        let settings = format!("{:?} {:?} {}", self.campus, self.public_url, self.placeholders);
+        rapidhash::v3::rapidhash_v3(settings.as_bytes())
     }
 
     /// Every setting with its effective value and origin.

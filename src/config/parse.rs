@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::RuntimeDir;
 use crate::limits::{CACHE_SIZE_MIN_BYTES, CACHE_STALENESS_MIN};
 
 /// Shortest token that counts as a secret.
@@ -190,4 +191,14 @@ pub(super) fn parse_max_ages(text: &str) -> Result<BTreeMap<String, Duration>, S
         }
     };
     parse_list(text).into_iter().map(read).collect()
+}
+
+/// A directory; `auto` is where the system has a place for it, if it has.
+pub(super) fn parse_runtime_dir(text: &str) -> Result<RuntimeDir, String> {
+    match text {
+        "" => Ok(RuntimeDir::None),
+        "auto" => Ok(RuntimeDir::Auto),
+        path if path.starts_with('/') => Ok(RuntimeDir::At(path.into())),
+        _ => Err("expected an absolute path, auto, or nothing".into()),
+    }
 }

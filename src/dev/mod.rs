@@ -46,6 +46,7 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
     let token_file = dir.join("admin-token");
     make_token(&token_file)?;
     sources.default_to("dev's own token", "http.admin_token_file", token_file.display());
+    sources.default_to("dev's own directory", "runtime_dir", dir.join("run").display());
     let mut config = Config::new(sources)?;
     config.for_development();
     config.limit_cache(DEV_CACHE_SIZE_MAX_BYTES);

@@ -1,11 +1,13 @@
 //! The one queue of events: signals and ended children.
 //! Runs in: master.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use crate::control::Control;
 use crate::os::fd::wait_readable;
 use crate::os::fork::{self, Ending};
 use crate::os::signal::Signals;
@@ -15,16 +17,26 @@ use crate::os::signal::Signals;
 pub enum Event {
     ChildEnded(Pid, Ending),
     Asked(Signal),
+    /// Somebody asks at the control socket.
+    Control,
     Tick,
 }
 
 /// Where events come from. There is one in a process, and it reaps every child.
-pub struct Events(Signals);
+pub struct Events {
+    signals: Signals,
+    control: Option<Arc<Control>>,
+}
 
 impl Events {
     /// Blocks the signals that are handled; before any child is made.
     pub fn open() -> nix::Result<Events> {
-        Signals::open().map(Events)
+        Ok(Events { signals: Signals::open()?, control: None })
+    }
+
+    /// From here on questions at `control` are events too.
+    pub fn watch(&mut self, control: Arc<Control>) {
+        self.control = Some(control);
     }
 
     /// The next event, or `Tick` after `patience`.
@@ -34,7 +46,7 @@ impl Events {
             if let Some((pid, ending)) = fork::reap() {
                 return Event::ChildEnded(pid, ending);
             }
-            match self.0.take() {
+            match self.signals.take() {
                 // SIGCHLD tells of one child or of many: all are reaped above.
                 Ok(Some(Signal::SIGCHLD)) => continue,
                 Ok(Some(signal)) => return Event::Asked(signal),
@@ -44,7 +56,16 @@ impl Events {
             if left.is_zero() {
                 return Event::Tick;
             }
-            wait_readable([self.0.fd()], left);
+            let signals = self.signals.fd();
+            match &self.control {
+                Some(control) => {
+                    let [_, asked] = wait_readable([signals, control.fd()], left);
+                    if asked {
+                        return Event::Control;
+                    }
+                }
+                None => drop(wait_readable([signals], left)),
+            }
         }
     }
 

@@ -7,10 +7,13 @@ pub mod notify;
 pub mod seats;
 pub mod spawn;
 
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::control::{self, Control, Question};
 use crate::heritage::Heritage;
 use crate::limits::{BEAT_PERIOD, BEAT_STUCK_AFTER};
 use crate::os::clock;
@@ -43,12 +46,17 @@ enum Phase {
 }
 
 /// Serves until told to stop. `announce` is printed once the first worker serves. Returns the exit status.
-pub fn run(heritage: Heritage, events: Events, companion: Option<Companion>, announce: String) -> i32 {
+pub fn run(heritage: Heritage, mut events: Events, companion: Option<Companion>, announce: String) -> i32 {
+    let control = open_control(&heritage);
+    if let Some(control) = &control {
+        events.watch(control.clone());
+    }
     let seats = Seats::new(&heritage);
     let now = Instant::now();
     let mut master = Master {
         heritage,
         events,
+        control,
         companion,
         announce,
         seats,
@@ -63,9 +71,21 @@ pub fn run(heritage: Heritage, events: Events, companion: Option<Companion>, ann
     master.run()
 }
 
+/// The control socket, where there is a runtime directory.
+fn open_control(heritage: &Heritage) -> Option<Arc<Control>> {
+    match Control::open(heritage.directory.as_ref()?) {
+        Ok(control) => Some(Arc::new(control)),
+        Err(e) => {
+            log::warn!("{e:#}; `catwalk cache` won't find this server");
+            None
+        }
+    }
+}
+
 struct Master {
     heritage: Heritage,
     events: Events,
+    control: Option<Arc<Control>>,
     companion: Option<Companion>,
     announce: String,
     seats: Seats,
@@ -91,6 +111,7 @@ impl Master {
                 }
                 Event::Asked(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => self.stop(),
                 Event::Asked(Signal::SIGHUP) => self.reload(),
+                Event::Control => self.answer(),
                 Event::Asked(_) | Event::Tick => {}
             }
             self.tick(Instant::now());
@@ -166,6 +187,19 @@ impl Master {
         notify::ready(&self.heritage);
         if !self.announce.is_empty() {
             println!("{}", self.announce);
+        }
+    }
+
+    /// Who asks for the memory gets it to look at; who wants it cleared waits for no longer than a worker takes.
+    fn answer(&mut self) {
+        let Some((question, reply)) = self.control.as_ref().and_then(|control| control.take()) else { return };
+        match question {
+            Question::Memory => match self.heritage.reopen_memory() {
+                Ok([arena, metrics]) => control::answer(&reply, "ok", &[arena.as_fd(), metrics.as_fd()]),
+                Err(e) => control::answer(&reply, &format!("its memory can't be opened: {e}"), &[]),
+            },
+            Question::Clear if self.seats.clear_cache() => control::answer(&reply, "ok", &[]),
+            Question::Clear => control::answer(&reply, "no worker runs", &[]),
         }
     }
 

@@ -58,6 +58,16 @@ impl Seats {
         sitting.for_each(|worker| worker.commander.send(Command::Reload));
     }
 
+    /// Has a worker void every cached answer. False: there is none to do it.
+    pub fn clear_cache(&mut self) -> bool {
+        let mut workers = self.0.iter_mut().filter(|seat| seat.role != Role::Feed);
+        let worker = workers.find_map(|seat| seat.child.as_mut());
+        worker.is_some_and(|worker| {
+            worker.commander.send(Command::Clear);
+            true
+        })
+    }
+
     /// Time until the next empty seat is due.
     pub fn next_respawn(&self, now: Instant) -> Option<Duration> {
         let empty = self.0.iter().filter(|seat| seat.child.is_none());

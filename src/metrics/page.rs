@@ -2,11 +2,13 @@
 //! Runs in: both.
 //!
 //! ```text
-//! page  ┌ slot 0 block ┬ slot 1 block ┬ … ┐      block, 512 bytes:
-//!       └ 64 words     ┴ 64 words     ┴ … ┘      word n = counter n (names.rs), the rest spare
+//! page  ┌ slot 0 block ┬ slot 1 block ┬ … ┐      block, 4,608 bytes:
+//!       └──────────────┴──────────────┴───┘      64 words: word n = counter n (names.rs), the rest spare
+//!                                                256 samples of 2 words: what was hit, one hit in many; the oldest goes
 //! ```
 //! A block is written by its slot's worker, and by the master for starts and deaths. It outlives workers.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -14,7 +16,11 @@ use crate::metrics::names::{Counter, COUNTERS};
 use crate::os::mmap::SharedMemory;
 
 const BLOCK_WORDS: usize = 64;
-const BLOCK_SIZE_BYTES: usize = BLOCK_WORDS * 8;
+/// Samples that a slot keeps.
+pub const SAMPLES: usize = 256;
+/// Of the hits one in so many is a sample: a prime, so that no rhythm of a client's hides anything.
+pub const SAMPLE_ONE_IN: u64 = 61;
+const BLOCK_SIZE_BYTES: usize = BLOCK_WORDS * 8 + SAMPLES * 16;
 const _: () = assert!(COUNTERS <= BLOCK_WORDS);
 
 /// All slots' counters.
@@ -42,6 +48,27 @@ impl MetricsPage {
         Ok(MetricsPage { memory: Arc::new(memory), slots })
     }
 
+    /// The page of a running server, to look at only.
+    ///
+    /// # Errors
+    /// What mmap(2) says; EINVAL for what is no page.
+    pub fn open_to_read(fd: OwnedFd) -> nix::Result<MetricsPage> {
+        let memory = SharedMemory::open_to_read(fd)?;
+        let slots = memory.size_bytes() / BLOCK_SIZE_BYTES;
+        Ok(MetricsPage { memory: Arc::new(memory), slots })
+    }
+
+    pub fn memory(&self) -> &SharedMemory {
+        &self.memory
+    }
+
+    /// The samples of all slots.
+    pub fn samples(&self) -> Vec<[u64; 2]> {
+        let word = |at: usize| self.memory.word(at).load(Ordering::Relaxed);
+        let places = (0..self.slots).flat_map(|slot| (0..SAMPLES).map(move |n| sample_at(slot, n)));
+        places.map(|at| [word(at), word(at + 8)]).filter(|sample| *sample != [0, 0]).collect()
+    }
+
     pub fn slot(&self, slot: usize) -> SlotMetrics {
         assert!(slot < self.slots, "no such slot");
         SlotMetrics { page: self.clone(), slot }
@@ -58,7 +85,21 @@ impl MetricsPage {
     }
 }
 
+fn sample_at(slot: usize, n: usize) -> usize {
+    slot * BLOCK_SIZE_BYTES + BLOCK_WORDS * 8 + n % SAMPLES * 16
+}
+
 impl SlotMetrics {
+    /// Notes what was hit, if it is the one in many; `hits` counts those before.
+    #[inline]
+    pub fn sample(&self, hits: u64, what: impl FnOnce() -> [u64; 2]) {
+        if hits.is_multiple_of(SAMPLE_ONE_IN) {
+            let at = sample_at(self.slot, (hits / SAMPLE_ONE_IN) as usize);
+            // Two stores: who reads between them sees a key that was not hit, once.
+            what().into_iter().enumerate().for_each(|(n, word)| self.page.memory.word(at + n * 8).store(word, Ordering::Relaxed));
+        }
+    }
+
     /// Returns the count before.
     #[inline]
     pub fn add(&self, counter: Counter, n: u64) -> u64 {

@@ -1,11 +1,14 @@
 //! Descriptors: limits, pipes between master and worker, waiting for several at once.
 //! Runs in: both.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{fcntl, FcntlArg};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 
@@ -30,6 +33,26 @@ pub fn wait_readable<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration
     }
 }
 
+/// Locks a file for this process alone: its children don't inherit the lock, and it goes when the process ends or closes any descriptor
+/// of the file (F_SETLK, fcntl(2)). False: another process has it.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn lock_for_process(file: &File) -> nix::Result<bool> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EACCES | Errno::EAGAIN) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// A command from the master to a worker: one byte and an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -41,6 +64,8 @@ pub enum Command {
     Release(u8),
     /// Read certificate and key anew.
     Reload,
+    /// Void every cached answer.
+    Clear,
 }
 
 /// The master's end of a worker's command channel.
@@ -65,6 +90,7 @@ impl Commander {
             Command::Adopt(n) => [b'A', n],
             Command::Release(n) => [b'R', n],
             Command::Reload => [b'T', 0],
+            Command::Clear => [b'C', 0],
         };
         let _ = self.0.write_all(&bytes);
     }
@@ -83,6 +109,7 @@ impl Commands {
                 b'A' => Some(Command::Adopt(bytes[1])),
                 b'R' => Some(Command::Release(bytes[1])),
                 b'T' => Some(Command::Reload),
+                b'C' => Some(Command::Clear),
                 _ => Some(Command::Drain),
             },
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => None,

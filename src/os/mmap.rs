@@ -1,12 +1,15 @@
-//! Shared memory: a sealed, fully allocated memfd, mapped once and inherited across fork.
-//! Runs in: master (create), worker (use).
+//! Shared memory: a sealed memfd, or a file of a directory that lies in memory, fully allocated, mapped once and inherited across fork.
+//! Runs in: master (create), worker (use), offline (look).
 
-use std::os::fd::OwnedFd;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, SealFlag};
+use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, Flock, FlockArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::unistd::ftruncate;
 
@@ -31,16 +34,26 @@ impl SharedMemory {
     pub fn create(name: &str, size_bytes: usize) -> nix::Result<SharedMemory> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let fd = memfd_create(name, flags)?;
-        let size = i64::try_from(size_bytes).map_err(|_| Errno::EOVERFLOW)?;
-        ftruncate(&fd, size)?;
-        fallocate(&fd, FallocateFlags::empty(), 0, size)?;
+        allocate(&fd, size_bytes)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
         fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
-        let map = MmapOptions::new().len(size_bytes).map_raw(&fd).map_err(errno)?;
-        // Both are advice: a kernel without huge pages for shmem, or without dump control, works as well.
-        let _ = map.advise(Advice::HugePage);
-        let _ = map.advise(Advice::DontDump);
-        Ok(SharedMemory { map, fd })
+        SharedMemory::map(fd, size_bytes)
+    }
+
+    /// The same as a file that outlives its processes, and that no other user can open. It takes the place of one of that name; who
+    /// has mapped that goes on with it.
+    ///
+    /// # Errors
+    /// As `create`, and what keeps a file from being made there.
+    pub fn create_file(path: &Path, size_bytes: usize) -> nix::Result<SharedMemory> {
+        let unfinished = path.with_extension("new");
+        let _ = std::fs::remove_file(&unfinished);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished).map_err(errno)?;
+        let fd = OwnedFd::from(file);
+        allocate(&fd, size_bytes)?;
+        std::fs::rename(&unfinished, path).map_err(errno)?;
+        SharedMemory::map(fd, size_bytes)
     }
 
     /// Maps existing shared memory, as large as it is.
@@ -53,13 +66,59 @@ impl SharedMemory {
         if !seals.contains(SealFlag::F_SEAL_SHRINK) {
             return Err(Errno::EPERM);
         }
-        let size = nix::sys::stat::fstat(&fd)?.st_size;
-        let size_bytes = usize::try_from(size).map_err(|_| Errno::EOVERFLOW)?;
-        if size_bytes == 0 || !size_bytes.is_multiple_of(8) {
-            return Err(Errno::EINVAL);
+        let size_bytes = size_of_file(&fd)?;
+        SharedMemory::map(fd, size_bytes)
+    }
+
+    /// Maps a file made by `create_file`.
+    ///
+    /// # Errors
+    /// As `open`; EPERM for a file that is not this user's alone: whoever else can shorten it could kill us.
+    pub fn open_file(path: &Path) -> nix::Result<SharedMemory> {
+        let mut options = OpenOptions::new();
+        let flags = nix::libc::O_NOFOLLOW;
+        let fd = OwnedFd::from(options.read(true).write(true).custom_flags(flags).open(path).map_err(errno)?);
+        let stat = nix::sys::stat::fstat(&fd)?;
+        if stat.st_uid != nix::unistd::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+            return Err(Errno::EPERM);
         }
-        let map = MmapOptions::new().len(size_bytes).map_raw(&fd).map_err(errno)?;
+        let size_bytes = size_of_file(&fd)?;
+        SharedMemory::map(fd, size_bytes)
+    }
+
+    /// Maps what somebody else uses, to look at only: a store to it is a fault.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_to_read(fd: OwnedFd) -> nix::Result<SharedMemory> {
+        let size_bytes = size_of_file(&fd)?;
+        let map = MmapOptions::new().len(size_bytes).map_raw_read_only(&fd).map_err(errno)?;
         Ok(SharedMemory { map, fd })
+    }
+
+    fn map(fd: OwnedFd, size_bytes: usize) -> nix::Result<SharedMemory> {
+        let map = MmapOptions::new().len(size_bytes).map_raw(&fd).map_err(errno)?;
+        // Both are advice: a kernel without huge pages for shmem, or without dump control, works as well.
+        let _ = map.advise(Advice::HugePage);
+        let _ = map.advise(Advice::DontDump);
+        Ok(SharedMemory { map, fd })
+    }
+
+    /// Opens the same memory anew, with an open file description of its own: to look at, or to lock.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn reopen(&self) -> std::io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+
+    /// Says that somebody uses this memory: this process, and every child of it, until the last of them is gone. None: others use it
+    /// already. The lock is on another open file description than the memory's, which may lie in a store and keep it for ever.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn hold(&self) -> std::io::Result<Option<Hold>> {
+        Ok(Flock::lock(self.reopen()?, FlockArg::LockExclusiveNonblock).ok().map(Hold))
     }
 
     pub fn size_bytes(&self) -> usize {
@@ -100,6 +159,25 @@ impl SharedMemory {
         );
         // SAFETY: as for `word`.
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().add(offset_bytes).cast(), count) }
+    }
+}
+
+/// While it, or a copy of it in a child, is there, nobody else may take the memory over.
+pub struct Hold(#[allow(dead_code, reason = "it is held, not read")] Flock<File>);
+
+fn allocate(fd: &OwnedFd, size_bytes: usize) -> nix::Result<()> {
+    let size = i64::try_from(size_bytes).map_err(|_| Errno::EOVERFLOW)?;
+    ftruncate(fd, size)?;
+    fallocate(fd, FallocateFlags::empty(), 0, size)
+}
+
+/// Size of what is mapped word by word: not 0, and whole words.
+fn size_of_file(fd: &OwnedFd) -> nix::Result<usize> {
+    let size = nix::sys::stat::fstat(fd)?.st_size;
+    let size_bytes = usize::try_from(size).map_err(|_| Errno::EOVERFLOW)?;
+    match size_bytes == 0 || !size_bytes.is_multiple_of(8) {
+        true => Err(Errno::EINVAL),
+        false => Ok(size_bytes),
     }
 }
 

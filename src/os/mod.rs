@@ -5,6 +5,7 @@ pub mod clock;
 pub mod fd;
 pub mod fork;
 pub mod mmap;
+pub mod passing;
 pub mod sched;
 pub mod signal;
 pub mod socket;

@@ -146,6 +146,10 @@ impl Worker {
                     Command::Adopt(n) => self.adopt(heritage, usize::from(n)),
                     Command::Release(n) => self.release(usize::from(n)),
                     Command::Reload => self.reload(heritage),
+                    Command::Clear => {
+                        log::info!("every cached answer is void: it was asked for");
+                        self.site.cache.forget_all(Reason::Asked);
+                    }
                 }
             }
         }

@@ -11,8 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use catwalk::cache::arena::UncheckedArena;
-use catwalk::cache::layout::Layout;
+use catwalk::cache::arena::{Purpose, UncheckedArena};
 use catwalk::cache::record::Bodies;
 use catwalk::cache::{Ages, Arena, Cache, Encoding, Key, Kind, Lookup, Reading, Record};
 use catwalk::catalogue::View;
@@ -127,9 +126,10 @@ fn spawn(slot: usize, arena: &SharedMemory, truth: &SharedMemory) -> Child {
 #[test]
 fn processes_killed_at_any_instruction_leave_a_sound_cache() {
     let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6);
-    let layout = Layout::new(ARENA_SIZE_BYTES, PROCESSES);
+    let purpose = Purpose { cache_size_bytes: ARENA_SIZE_BYTES, workers: PROCESSES, answers: 0 };
+    let layout = purpose.layout();
     let memory = Arc::new(SharedMemory::create("test-arena", layout.size_bytes).unwrap());
-    let arena = Arena::format(memory.clone(), ARENA_SIZE_BYTES, PROCESSES, 3);
+    let arena = Arena::format(memory.clone(), &purpose, 3);
     let slots = Slots::new(memory.clone(), layout);
     let truth = Truth(SharedMemory::create("test-truth", 64 * 1024).unwrap());
     let mut dice = Dice(seed());

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
-use super::arena::{Gate, UncheckedArena};
-use super::layout::{header, Layout};
+use super::arena::{Gate, Purpose, UncheckedArena};
+use super::layout::header;
 use super::record::Bodies;
 use super::*;
 use crate::catalogue::View;
@@ -20,10 +20,14 @@ const MS: u64 = 1 << 24;
 const AGES: Ages =
     Ages { found_ns: 1_000 * MS, missing_ns: 100 * MS, watermark_ns: u64::MAX, stale_ns: 5_000 * MS };
 
+fn purpose(size_bytes: usize) -> Purpose {
+    Purpose { cache_size_bytes: size_bytes, workers: 1, answers: 5 }
+}
+
 fn arena(size_bytes: usize) -> Arc<Arena> {
-    let layout = Layout::new(size_bytes, 1);
-    let memory = Arc::new(SharedMemory::create("test", layout.size_bytes).unwrap());
-    Arc::new(Arena::format(memory, size_bytes, 1, 7))
+    let purpose = purpose(size_bytes);
+    let memory = Arc::new(SharedMemory::create("test", purpose.layout().size_bytes).unwrap());
+    Arc::new(Arena::format(memory, &purpose, 7))
 }
 
 fn end_life(arena: &Arena, slot: usize) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catwalk::cache::arena::DatabaseIdentity;
-use catwalk::cache::layout::Layout;
+use catwalk::cache::arena::Purpose;
 use catwalk::cache::watermark::{self, Reason, State};
 use catwalk::cache::{fence, Arena, Key, Kind, Token};
 use catwalk::feed::follow::{Follower, Outcome};
@@ -25,9 +25,9 @@ struct Feed {
 
 impl Feed {
     fn start(server: &Server) -> Feed {
-        let layout = Layout::new(4 << 20, 1);
-        let memory = Arc::new(SharedMemory::create("test", layout.size_bytes).unwrap());
-        let arena = Arc::new(Arena::format(memory, 4 << 20, 1, 5));
+        let purpose = Purpose { cache_size_bytes: 4 << 20, workers: 1, answers: 0 };
+        let memory = Arc::new(SharedMemory::create("test", purpose.layout().size_bytes).unwrap());
+        let arena = Arc::new(Arena::format(memory, &purpose, 5));
         let metrics = MetricsPage::create(1).unwrap().slot(0);
         let follower = Follower::new(arena.clone(), metrics.clone());
         let mut feed = Feed { arena, metrics, follower, client: server.database() };

@@ -64,6 +64,9 @@ impl Server {
         let path = notify_dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        if command.get_envs().all(|(name, _)| name != "CATWALK_RUNTIME_DIR") {
+            command.env("CATWALK_RUNTIME_DIR", dir.join("run"));
+        }
         command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().expect("catwalk starts");
         let (mut address, mut tls_address) = (None, None);

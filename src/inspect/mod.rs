@@ -1,0 +1,128 @@
+//! `catwalk cache`: a running server's cache, looked at in its own memory. Nothing stops for it.
+//! Runs in: offline.
+
+pub mod dump;
+pub mod status;
+pub mod top;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::cache::arena::UncheckedArena;
+use crate::cache::{census, verify, Arena};
+use crate::cli::{Cache, CacheVerb};
+use crate::config::{Config, Sources};
+use crate::control::{self, Question};
+use crate::metrics::MetricsPage;
+use crate::os::mmap::SharedMemory;
+use crate::runtime_directory;
+use crate::slots::Slots;
+
+/// Where `dev` has its runtime directory, beside which its users call this.
+const DEV_DIRECTORY: &str = ".catwalk/run";
+/// Longest wait for a worker to void everything.
+const CLEAR_MAX: Duration = Duration::from_secs(5);
+
+/// Exit status of a verification that has found something.
+const EXIT_UNSOUND: i32 = 1;
+
+/// Runs one of the verbs. Returns the exit status.
+///
+/// # Errors
+/// That there is no server, or what its memory is refused for.
+pub fn run(args: &Cache) -> Result<i32> {
+    let directory = || directory(args);
+    match &args.verb {
+        CacheVerb::Status { json } => {
+            let status = status::Status::take(&Server::open(&directory()?)?);
+            match json {
+                true => println!("{}", serde_json::to_string_pretty(&status)?),
+                false => println!("{status}"),
+            }
+        }
+        CacheVerb::Top { count, seconds } => {
+            let server = Server::open(&directory()?)?;
+            print!("{}", top::take(&server, *count, Duration::from_secs(*seconds)));
+        }
+        CacheVerb::Dump { key, body } => return dump::run(&Server::open(&directory()?)?.arena, *key, *body),
+        CacheVerb::Verify { file } => return verify(file.as_deref(), directory),
+        CacheVerb::Clear => {
+            let records = clear(&directory()?)?;
+            println!("every cached answer is void: {records} were valid");
+        }
+    }
+    Ok(0)
+}
+
+/// The runtime directory of the server that is meant.
+fn directory(args: &Cache) -> Result<PathBuf> {
+    let mut sources = Sources::read(args.config.as_deref())?;
+    if let Some(path) = &args.runtime_dir {
+        let path = path.canonicalize().with_context(|| format!("finding {}", path.display()))?;
+        sources.flag("--runtime-dir", "runtime_dir", Some(path.display()));
+    }
+    let asked = Config::new(sources)?.runtime_dir;
+    let dev = Path::new(DEV_DIRECTORY);
+    let configured = runtime_directory::path(&asked);
+    match configured {
+        // Whoever has named one means it; else a server of `dev` in this directory is the nearer one.
+        Some(path) if !matches!(asked, crate::config::RuntimeDir::Auto) || !dev.exists() => Ok(path),
+        None if !dev.exists() => anyhow::bail!("no runtime directory is known; --runtime-dir names it"),
+        _ => Ok(dev.canonicalize()?),
+    }
+}
+
+/// A running server's shared memory, to look at.
+pub struct Server {
+    pub arena: Arena,
+    pub metrics: MetricsPage,
+    pub slots: Slots,
+}
+
+impl Server {
+    /// Asks the server of a runtime directory for its memory.
+    ///
+    /// # Errors
+    /// That there is none, or a gate that refuses: it is of another version.
+    pub fn open(directory: &Path) -> Result<Server> {
+        let mut fds = control::ask(directory, Question::Memory)?.into_iter();
+        let mut next = || fds.next().context("the server sends no memory");
+        let memory = Arc::new(SharedMemory::open_to_read(next()?).context("mapping the arena")?);
+        let metrics = MetricsPage::open_to_read(next()?).context("mapping the metrics page")?;
+        let arena = UncheckedArena::new(memory.clone()).open().context("the server's arena")?;
+        let slots = Slots::new(memory, *arena.layout());
+        Ok(Server { arena, metrics, slots })
+    }
+}
+
+/// Walks over a server's arena, or over a file that a server has left.
+fn verify(file: Option<&Path>, directory: impl FnOnce() -> Result<PathBuf>) -> Result<i32> {
+    let arena = match file {
+        Some(path) => {
+            let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            let memory = SharedMemory::open_to_read(file.into()).with_context(|| format!("mapping {}", path.display()))?;
+            UncheckedArena::new(Arc::new(memory)).open().with_context(|| format!("{}", path.display()))?
+        }
+        None => Server::open(&directory()?)?.arena,
+    };
+    let verdict = verify::verify(&arena);
+    println!("{verdict}");
+    Ok(if verdict.is_sound() { 0 } else { EXIT_UNSOUND })
+}
+
+/// Has everything voided, and waits until it is. Returns how many records were valid.
+fn clear(directory: &Path) -> Result<usize> {
+    let server = Server::open(directory)?;
+    let before = census::take(&server.arena);
+    let epoch = census::epoch(&server.arena);
+    control::ask(directory, Question::Clear)?;
+    let start = Instant::now();
+    while census::epoch(&server.arena) == epoch {
+        anyhow::ensure!(start.elapsed() < CLEAR_MAX, "no worker has voided anything within {CLEAR_MAX:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(before.valid.iter().map(|group| group.records).sum())
+}

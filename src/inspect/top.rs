@@ -1,0 +1,36 @@
+//! `catwalk cache top`: what is hit most, from samples that workers keep.
+//! Runs in: offline.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::thread;
+use std::time::Duration;
+
+use crate::cache::{census, Key};
+use crate::inspect::Server;
+use crate::metrics::Counter;
+
+/// The `count` keys hit most, with hits a second over `period`.
+pub fn take(server: &Server, count: usize, period: Duration) -> String {
+    let hits = || server.metrics.total(Counter::CacheHits);
+    let before = hits();
+    thread::sleep(period);
+    let rate = (hits() - before) as f64 / period.as_secs_f64().max(1e-3);
+    let samples: Vec<Key> = server.metrics.samples().into_iter().filter_map(Key::from_words).collect();
+    let mut counted: HashMap<Key, usize> = HashMap::new();
+    samples.iter().for_each(|key| *counted.entry(*key).or_default() += 1);
+    let mut sorted: Vec<(Key, usize)> = counted.into_iter().collect();
+    // By key where equally often, so that two looks can be compared.
+    sorted.sort_by_key(|(key, times)| (usize::MAX - times, key.words()));
+    let mut out = format!("{rate:.0} hits/s; shares of the last {} samples\n\n", samples.len());
+    let _ = writeln!(out, "{:>7} {:>9} {:>9} {:>6}  key", "share", "hits/s", "bytes", "valid");
+    for (key, times) in sorted.into_iter().take(count) {
+        let share = times as f64 / samples.len() as f64;
+        let found = census::find(&server.arena, key).into_iter().next();
+        let bytes = found.as_ref().map_or(0, |found| found.record.header().len_bytes);
+        let valid = found.is_some_and(|found| census::is_valid(&server.arena, found.record.header()));
+        let valid = if valid { "yes" } else { "no" };
+        let _ = writeln!(out, "{:>6.1}% {:>9.0} {bytes:>9} {valid:>6}  {key}", share * 100.0, share * rate);
+    }
+    out
+}
