@@ -5,6 +5,8 @@ pub mod dump;
 pub mod status;
 pub mod top;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,22 +41,30 @@ pub fn run(args: &Cache) -> Result<i32> {
         CacheVerb::Status { json } => {
             let status = status::Status::take(&Server::open(&directory()?)?);
             match json {
-                true => println!("{}", serde_json::to_string_pretty(&status)?),
-                false => println!("{status}"),
+                true => show(serde_json::to_string_pretty(&status)?)?,
+                false => show(status)?,
             }
         }
         CacheVerb::Top { count, seconds } => {
             let server = Server::open(&directory()?)?;
-            print!("{}", top::take(&server, *count, Duration::from_secs(*seconds)));
+            show(top::take(&server, *count, Duration::from_secs(*seconds)))?;
         }
         CacheVerb::Dump { key, body } => return dump::run(&Server::open(&directory()?)?.arena, *key, *body),
         CacheVerb::Verify { file } => return verify(file.as_deref(), directory),
         CacheVerb::Clear => {
             let records = clear(&directory()?)?;
-            println!("every cached answer is void: {records} were valid");
+            show(format!("every cached answer is void: {records} were valid"))?;
         }
     }
     Ok(0)
+}
+
+/// Prints a line or several. Whoever has seen enough closes the pipe: no error of ours.
+fn show(text: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The runtime directory of the server that is meant.
@@ -109,7 +119,7 @@ fn verify(file: Option<&Path>, directory: impl FnOnce() -> Result<PathBuf>) -> R
         None => Server::open(&directory()?)?.arena,
     };
     let verdict = verify::verify(&arena);
-    println!("{verdict}");
+    show(&verdict)?;
     Ok(if verdict.is_sound() { 0 } else { EXIT_UNSOUND })
 }
 

@@ -23,14 +23,14 @@ pub fn take(server: &Server, count: usize, period: Duration) -> String {
     // By key where equally often, so that two looks can be compared.
     sorted.sort_by_key(|(key, times)| (usize::MAX - times, key.words()));
     let mut out = format!("{rate:.0} hits/s; shares of the last {} samples\n\n", samples.len());
-    let _ = writeln!(out, "{:>7} {:>9} {:>9} {:>6}  key", "share", "hits/s", "bytes", "valid");
+    let _ = write!(out, "{:>7} {:>9} {:>9} {:>6}  key", "share", "hits/s", "bytes", "valid");
     for (key, times) in sorted.into_iter().take(count) {
         let share = times as f64 / samples.len() as f64;
         let found = census::find(&server.arena, key).into_iter().next();
         let bytes = found.as_ref().map_or(0, |found| found.record.header().len_bytes);
         let valid = found.is_some_and(|found| census::is_valid(&server.arena, found.record.header()));
         let valid = if valid { "yes" } else { "no" };
-        let _ = writeln!(out, "{:>6.1}% {:>9.0} {bytes:>9} {valid:>6}  {key}", share * 100.0, share * rate);
+        let _ = write!(out, "\n{:>6.1}% {:>9.0} {bytes:>9} {valid:>6}  {key}", share * 100.0, share * rate);
     }
     out
 }

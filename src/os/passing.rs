@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 
 /// Longest message.
-const MESSAGE_SIZE_MAX_BYTES: usize = 256;
+const MESSAGE_SIZE_MAX_BYTES: usize = 1024;
 
 /// A message that came in.
 pub struct Message {

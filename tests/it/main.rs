@@ -4,6 +4,7 @@ mod a_tidy;
 mod b_basic;
 mod c_cache;
 mod c_leases;
+mod c_warm;
 mod d_bouncer;
 mod d_coherence;
 mod d_database;

@@ -1,5 +1,6 @@
 //! A `catwalk dev` of the test's own: its cluster, its port, its end.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use catwalk::db;
+use catwalk::os::fd::wait_readable;
+use catwalk::os::passing::{self, Message};
 use may_postgres::Client;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -31,6 +34,8 @@ pub struct Server {
     pub address: String,
     /// Where it serves HTTPS.
     pub tls_address: Option<String>,
+    /// What it has handed to its service manager, by name.
+    pub stored: Vec<(String, OwnedFd)>,
     // Last: the directory goes when the server has ended.
     _dir: Option<TempDir>,
 }
@@ -63,26 +68,28 @@ impl Server {
         let notify_dir = directory();
         let path = notify_dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         if command.get_envs().all(|(name, _)| name != "CATWALK_RUNTIME_DIR") {
             command.env("CATWALK_RUNTIME_DIR", dir.join("run"));
         }
         command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().expect("catwalk starts");
-        let (mut address, mut tls_address) = (None, None);
+        let (mut address, mut tls_address, mut stored) = (None, None, Vec::new());
         eventually("the server is ready", || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("catwalk ended before it was ready: {status}");
             }
-            let mut buf = [0u8; 4096];
-            let Ok(len) = socket.recv(&mut buf) else { return false };
-            let text = String::from_utf8_lossy(&buf[..len]).into_owned();
+            wait_readable([socket.as_fd()], Duration::from_millis(100));
+            let Ok(Message { text, fds, .. }) = passing::receive(socket.as_fd()) else { return false };
             let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::to_string);
+            if text.lines().any(|line| line == "FDSTORE=1") {
+                stored.extend(fds.into_iter().map(|fd| (field("FDNAME=").expect("a name"), fd)));
+            }
             address = field("X_CATWALK_URL=http://").or(address.take());
             tls_address = field("X_CATWALK_TLS_URL=https://").or(tls_address.take());
             address.is_some()
         });
-        Server { child, dir: dir.to_path_buf(), address: address.expect("ready"), tls_address, _dir: None }
+        let address = address.expect("ready");
+        Server { child, dir: dir.to_path_buf(), address, tls_address, stored, _dir: None }
     }
 
     /// One server that all read-only tests share.
