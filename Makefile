@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run test lint build api-fuzz soak coherence bench bench-load bench-sizes clean
+.PHONY: help run test lint build api-fuzz soak torture coherence bench bench-cache bench-load bench-sizes clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -13,8 +13,11 @@ help:
 	@echo 'make build   the release binary, target/release/catwalk'
 	@echo 'make api-fuzz  an hour of what the API description allows, and of what it does not'
 	@echo 'make soak    the tests that kill, for 30 seconds each'
+	@echo 'make torture the shared cache: a death at each of its stores, 100,000 kills of its processes and 10^9 verified reads; an hour at most, and'
+	@echo '             stopped it goes on from there; TORTURE_KILLS=… TORTURE_READS=… for others'
 	@echo 'make coherence  a million reads under every fault of the database and the change feed, and each of its rules'
 	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers; writes a second'
+	@echo 'make bench-cache  the shared cache: lookups on one core and two beside memcpy, hit ratios beside LRU, a restart with 1 GiB'
 	@echo 'make bench-load  a million products loaded, and by psql; LOAD_PRODUCTS=100000 for fewer'
 	@echo 'make bench-sizes  answers from 100,000 products and from 10,000,000 (20 minutes and 20 GB); SIZES=…,… PROFILE=full for others'
 	@echo 'make clean   what was built, and the private cluster'
@@ -42,12 +45,20 @@ api-fuzz: prepare
 soak: prepare
 	SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed
 
+torture:
+	CRASH_STEP=1 cargo test --locked --release --lib cache::tests::crash -- --nocapture
+	TORTURE_KILLS=$${TORTURE_KILLS:-100000} cargo test --locked --release --test it c_cache -- --nocapture
+
 coherence: prepare
 	@.ci/instruments
 	COHERENCE_READS=1000000 cargo test --locked --release --test it d_coherence -- --nocapture --test-threads 1
 
 bench: prepare
 	cargo bench --locked --bench pages --bench visible --bench writers --bench votes
+
+bench-cache:
+	cargo bench --locked --bench lookup
+	cargo bench --locked --bench hit_ratio
 
 bench-load: prepare
 	cargo bench --locked --bench load

@@ -45,11 +45,12 @@ impl Shop {
         if let Some(fd) = born_with {
             let fd = fd.as_raw_fd();
             command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "arena");
-            // SAFETY: dup2 may be called between fork and exec; 3 is the first descriptor that sd_listen_fds(3) speaks of.
+            // SAFETY: both may be called between fork and exec; 3 is the first descriptor that sd_listen_fds(3) speaks of.
             unsafe {
-                command.pre_exec(move || match libc::dup2(fd, 3) {
-                    -1 => Err(std::io::Error::last_os_error()),
-                    _ => Ok(()),
+                // It may be that one already, and be closed by exec then.
+                command.pre_exec(move || match libc::dup2(fd, 3) == 3 && libc::fcntl(3, libc::F_SETFD, 0) == 0 {
+                    true => Ok(()),
+                    false => Err(std::io::Error::last_os_error()),
                 });
             }
         }

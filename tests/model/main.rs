@@ -8,6 +8,9 @@ use loom::sync::atomic::{fence, AtomicU64, Ordering};
 use loom::sync::Arc;
 use loom::thread;
 
+mod leases;
+mod moves;
+
 /// Whether some execution of the model breaks its assertion.
 fn breaks(model: impl Fn() + Sync + Send + 'static) -> bool {
     catch_unwind(AssertUnwindSafe(|| loom::model(model))).is_err()
@@ -18,6 +21,8 @@ struct Segment {
     /// An index item: the generation it was published under; 0 is empty.
     item: AtomicU64,
     generation: AtomicU64,
+    /// 3: Draining, 0: Free, 1: Open.
+    state: AtomicU64,
     /// A record of two words, equal in a whole one.
     data: [AtomicU64; 2],
 }
@@ -26,7 +31,7 @@ struct Segment {
 #[derive(Clone, Copy, PartialEq)]
 enum Without {
     Nothing,
-    /// The Release fence between the new generation and the first new byte.
+    /// The Release fence between taking a segment over and the first new byte.
     WriterFence,
     /// The Acquire fence between the last byte and the second look.
     ReaderFence,
@@ -36,34 +41,49 @@ enum Without {
     PublishRelease,
     /// Raising the generation at all.
     Generation,
+    /// The Release with which a segment is freed.
+    FreeRelease,
+    /// The Acquire with which it is opened.
+    OpenAcquire,
 }
 
 impl Segment {
-    /// In its first life, with the record 1, 1 published under generation 1.
+    /// In its first life, with the record 1, 1 published under generation 1; somebody drains it.
     fn new() -> Segment {
         Segment {
             item: AtomicU64::new(1),
             generation: AtomicU64::new(1),
+            state: AtomicU64::new(3),
             data: [AtomicU64::new(1), AtomicU64::new(1)],
         }
     }
 
-    /// `evict::drain`, `segment::renew`, `Appender::append`, `index::publish`.
-    fn recycle(&self, without: Without) {
+    /// `Appender::drain` to its end, `segment::free`.
+    fn drain(&self, without: Without) {
         let _ = self.item.compare_exchange(1, 0, Ordering::Relaxed, Ordering::Relaxed);
         if without != Without::Generation {
             self.generation.fetch_add(1, Ordering::Release);
         }
+        let release = if without == Without::FreeRelease { Ordering::Relaxed } else { Ordering::Release };
+        self.state.store(0, release);
+    }
+
+    /// `OpenSegment::open`, `append`, `index::publish`, by whoever finds it free.
+    fn fill(&self, without: Without) {
+        let acquire = if without == Without::OpenAcquire { Ordering::Relaxed } else { Ordering::AcqRel };
+        if self.state.compare_exchange(0, 1, acquire, Ordering::Relaxed).is_err() {
+            return;
+        }
         if without != Without::WriterFence {
             fence(Ordering::Release);
         }
+        let generation = self.generation.load(Ordering::Acquire);
         self.data.iter().for_each(|word| word.store(2, Ordering::Relaxed));
         let publish = if without == Without::PublishRelease { Ordering::Relaxed } else { Ordering::Release };
-        let generation = if without == Without::Generation { 1 } else { 2 };
         let _ = self.item.compare_exchange(0, generation, publish, Ordering::Relaxed);
     }
 
-    /// `index::matches`, `segment::copy_words`: the record's words, if they may be used.
+    /// `index::matches`, `segment::with_words`: the record's words, if they may be used.
     fn read(&self, without: Without) -> Option<(u64, [u64; 2])> {
         let item = self.item.load(Ordering::Acquire);
         let before = self.generation.load(Ordering::Acquire);
@@ -79,31 +99,56 @@ impl Segment {
     }
 }
 
-fn recycle_under_a_reader(without: Without) -> impl Fn() + Sync + Send + 'static {
+/// One process drains, frees, and may open again; another one may be faster to open; a third reads.
+fn recycle_under_a_reader(without: Without, opens_itself: bool) -> impl Fn() + Sync + Send + 'static {
     move || {
         let segment = Arc::new(Segment::new());
-        let writer = {
+        let drainer = {
             let segment = segment.clone();
-            thread::spawn(move || segment.recycle(without))
+            thread::spawn(move || {
+                segment.drain(without);
+                if opens_itself {
+                    segment.fill(without);
+                }
+            })
         };
+        let opener = (!opens_itself).then(|| {
+            let segment = segment.clone();
+            thread::spawn(move || segment.fill(without))
+        });
         if let Some((generation, words)) = segment.read(without) {
             assert_eq!(words, [generation, generation], "bytes of another life");
         }
-        writer.join().expect("it ends");
+        drainer.join().expect("it ends");
+        if let Some(opener) = opener {
+            opener.join().expect("it ends");
+        }
     }
 }
 
 #[test]
 fn a_reader_never_takes_bytes_of_another_life() {
-    assert!(!breaks(recycle_under_a_reader(Without::Nothing)));
+    for opens_itself in [true, false] {
+        assert!(!breaks(recycle_under_a_reader(Without::Nothing, opens_itself)));
+    }
 }
 
 #[test]
 fn each_guard_of_recycling_is_needed() {
-    assert!(breaks(recycle_under_a_reader(Without::WriterFence)), "without the writer's fence");
-    assert!(breaks(recycle_under_a_reader(Without::ReaderFence)), "without the reader's fence");
-    assert!(breaks(recycle_under_a_reader(Without::SecondLook)), "without the second look");
-    assert!(breaks(recycle_under_a_reader(Without::Generation)), "without a new generation");
+    for opens_itself in [true, false] {
+        let breaks_without = |without| breaks(recycle_under_a_reader(without, opens_itself));
+        assert!(breaks_without(Without::WriterFence), "without the writer's fence");
+        assert!(breaks_without(Without::ReaderFence), "without the reader's fence");
+        assert!(breaks_without(Without::SecondLook), "without the second look");
+        assert!(breaks_without(Without::Generation), "without a new generation");
+    }
+}
+
+/// From the one who drained it to another one: what was done is seen.
+#[test]
+fn a_segment_handed_over_is_seen_as_it_was_left() {
+    assert!(breaks(recycle_under_a_reader(Without::FreeRelease, false)), "freed without Release");
+    assert!(breaks(recycle_under_a_reader(Without::OpenAcquire, false)), "opened without Acquire");
 }
 
 /// A fresh segment of the same generation that the reader knows: only the publishing store orders its bytes.
