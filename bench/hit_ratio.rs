@@ -47,7 +47,8 @@ impl Zipf {
 /// A cache with room for about `objects` objects, and the room it has.
 fn cache(objects: usize) -> (Cache, usize) {
     let per_segment = Layout::new(64 << 20, 1).segment_size / OBJECT_SIZE_BYTES;
-    let size = (1..).map(|step| step << 16).find(|size| Layout::new(*size, 1).segments * per_segment >= objects);
+    let size =
+        (1..).map(|step| step << 16).find(|size| Layout::new(*size, 1).segments * per_segment >= objects);
     let size = size.expect("some size is enough").max(4 << 20);
     let purpose = Purpose { cache_size_bytes: size, workers: 1, answers: 0 };
     let layout = purpose.layout();
@@ -59,7 +60,8 @@ fn cache(objects: usize) -> (Cache, usize) {
 }
 
 fn object(cache: &Cache, key: Key) -> Record {
-    let bodies = Bodies { json: vec![b'x'; OBJECT_SIZE_BYTES - EMPTY_RECORD_SIZE_BYTES], ..Bodies::default() };
+    let bodies =
+        Bodies { json: vec![b'x'; OBJECT_SIZE_BYTES - EMPTY_RECORD_SIZE_BYTES], ..Bodies::default() };
     let view = View::Related(Vec::new());
     let record = Record::make(key, cache.token(key), Reading::default(), view, &bodies).expect("it archives");
     let size = record.words().expect("it fits").len() * 8;

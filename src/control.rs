@@ -53,7 +53,8 @@ impl Control {
     pub fn open(directory: &RuntimeDirectory) -> Result<Control> {
         let path = directory.file(NAME);
         let _ = std::fs::remove_file(&path);
-        let socket = passing::listen(&path).with_context(|| format!("opening {NAME} in {}", directory.path().display()))?;
+        let socket = passing::listen(&path)
+            .with_context(|| format!("opening {NAME} in {}", directory.path().display()))?;
         Ok(Control(socket))
     }
 
@@ -82,7 +83,12 @@ pub fn answer(reply: &OwnedFd, text: &str, fds: &[BorrowedFd<'_>]) {
 /// # Errors
 /// That there is no server, or what it says.
 pub fn ask(path: &Path, question: Question) -> Result<Vec<OwnedFd>> {
-    let none = || format!("no catwalk runs with {} as its runtime directory; --runtime-dir names another one", path.display());
+    let none = || {
+        format!(
+            "no catwalk runs with {} as its runtime directory; --runtime-dir names another one",
+            path.display()
+        )
+    };
     let dir = std::fs::File::open(path).with_context(none)?;
     let server = passing::open(&inside(&dir, NAME)).with_context(none)?;
     let (ours, theirs) = passing::pair().context("making sockets")?;

@@ -54,7 +54,9 @@ pub fn obtain(purpose: &Purpose, directory: Option<&RuntimeDirectory>, seed: u64
     if let Some(memory) = earlier {
         match memory.map_err(|e| format!("mapping it failed: {e}")).and_then(|m| adopt(m, purpose)) {
             Ok(kept) => return Ok(kept),
-            Err(why) => log::warn!("cache: what was kept of the server before is not used: {why}; it starts empty"),
+            Err(why) => {
+                log::warn!("cache: what was kept of the server before is not used: {why}; it starts empty")
+            }
         }
     }
     let kept = fresh(purpose, directory, seed)?;
@@ -76,7 +78,9 @@ fn adopt(memory: SharedMemory, purpose: &Purpose) -> Result<Kept, String> {
     let hold = wait_for_hold(&memory).map_err(|e| format!("locking it failed: {e}"))?;
     let hold = hold.ok_or("processes of that server still use it")?;
     let mib = memory.size_bytes() >> 20;
-    let arena = UncheckedArena::new(memory).adopt(purpose, clock::boottime_ns()).map_err(|gate: Gate| gate.to_string())?;
+    let arena = UncheckedArena::new(memory)
+        .adopt(purpose, clock::boottime_ns())
+        .map_err(|gate: Gate| gate.to_string())?;
     let slots = Slots::new(arena.memory().clone(), *arena.layout());
     // Nobody lives in them: the hold says so.
     slots.end_all_lives();

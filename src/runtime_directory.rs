@@ -59,7 +59,10 @@ impl RuntimeDirectory {
         let dir = File::open(path).with_context(tell)?;
         let found = dir.metadata().with_context(tell)?;
         if found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o022 != 0 {
-            bail!("{} is not this user's alone: chmod 700 it, or set runtime_dir to another one", path.display());
+            bail!(
+                "{} is not this user's alone: chmod 700 it, or set runtime_dir to another one",
+                path.display()
+            );
         }
         let lock = File::create(inside(&dir, "lock")).with_context(tell)?;
         match lock_for_process(&lock).with_context(tell)? {

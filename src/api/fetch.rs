@@ -207,7 +207,8 @@ impl Fetcher {
     pub fn start(pool: Arc<Pool>, cache: Arc<Cache>, shaper: Shaper, metrics: SlotMetrics) -> Arc<Fetcher> {
         let reader = Reader::new(pool, cache.clone());
         let elsewhere = Arc::new(Elsewhere::default());
-        let fetcher = Fetcher { state: Mutex::default(), elsewhere: elsewhere.clone(), reader, cache, metrics };
+        let fetcher =
+            Fetcher { state: Mutex::default(), elsewhere: elsewhere.clone(), reader, cache, metrics };
         let fetcher = Arc::new(fetcher);
         let looking = fetcher.clone();
         elsewhere.start(move |flight| looking.look_again(flight));
@@ -334,7 +335,10 @@ impl Fetcher {
     fn land_published(&self, flight: &Arc<Flight>) -> bool {
         let Lookup::Hit(hit) = self.cache.get(flight.key, clock::boottime_ns()) else { return false };
         let Some(record) = self.cache.read_record(&hit) else { return false };
-        self.land(flight, Landed { outcome: Ok(Arc::new(record)), filled: Filled::Published, elsewhere: true });
+        self.land(
+            flight,
+            Landed { outcome: Ok(Arc::new(record)), filled: Filled::Published, elsewhere: true },
+        );
         true
     }
 

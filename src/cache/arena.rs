@@ -23,7 +23,10 @@ pub struct Arena {
 /// Which gate refused a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
-    Size { found: usize, expected: usize },
+    Size {
+        found: usize,
+        expected: usize,
+    },
     Magic,
     Schema(u64),
     Abi,

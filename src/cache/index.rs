@@ -328,9 +328,14 @@ mod tests {
 
     #[test]
     fn items_survive_packing() {
-        for (tag, uses, generation, location) in [(0, 0, 1, 0), (0x3FFF, 3, u16::MAX, u32::MAX), (7, 1, 300, 12345)] {
+        for (tag, uses, generation, location) in
+            [(0, 0, 1, 0), (0x3FFF, 3, u16::MAX, u32::MAX), (7, 1, 300, 12345)]
+        {
             let item = Item::new(generation, location).with_uses(uses).with_tag(tag);
-            assert_eq!((item.tag(), item.uses(), item.generation(), item.location()), (tag, uses, generation, location));
+            assert_eq!(
+                (item.tag(), item.uses(), item.generation(), item.location()),
+                (tag, uses, generation, location)
+            );
             assert_ne!(item.0, 0);
             assert!(item.is_of(item.with_tag(9).with_uses(2)) && !item.is_of(Item::new(generation, 77)));
         }

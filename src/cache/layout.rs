@@ -209,7 +209,15 @@ mod tests {
     fn parts_follow_each_other_and_fill_the_size() {
         for mib in [4, 16, 256, 1024, 6144] {
             let l = Layout::new(mib << 20, 2);
-            let parts = [l.leases_at, l.index_at, l.states_at, l.generations_at, l.written_at, l.data_at, l.size_bytes];
+            let parts = [
+                l.leases_at,
+                l.index_at,
+                l.states_at,
+                l.generations_at,
+                l.written_at,
+                l.data_at,
+                l.size_bytes,
+            ];
             assert!(parts.is_sorted_by(|a, b| a < b), "{parts:?}");
             assert!(l.data_at.is_multiple_of(4096) && l.index_at.is_multiple_of(64));
             assert!(l.segments >= 12, "{mib} MiB");

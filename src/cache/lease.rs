@@ -59,7 +59,8 @@ fn is_ahead(word: u64, now_ns: u64) -> bool {
 /// ORDERING: Acquire, when it is found free and by the swap, pairs with the Release of `end`: who gets a lease, or finds it ended, sees
 /// what was published under it.
 pub fn ask(arena: &Arena, key: Key, token: Token, (slot, epoch): (u16, u32), now_ns: u64) -> Asked {
-    let hash = arena.hash(key) ^ (u64::from(token.lane) << 32 | u64::from(token.epoch)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let hash = arena.hash(key)
+        ^ (u64::from(token.lane) << 32 | u64::from(token.epoch)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     // The high bits have taken the token in.
     let at = arena.layout().lease_at(hash >> 32);
     let seen = arena.load(at, Ordering::Acquire);
@@ -97,5 +98,9 @@ pub fn end(arena: &Arena, lease: Lease, kept: bool, now_ns: u64) {
 pub fn count(arena: &Arena, now_ns: u64) -> usize {
     let layout = arena.layout();
     let words = arena.words(layout.leases_at, if layout.segments > 0 { crate::limits::LEASES } else { 0 });
-    words.iter().map(|word| word.load(Ordering::Relaxed)).filter(|word| *word != 0 && is_ahead(*word, now_ns)).count()
+    words
+        .iter()
+        .map(|word| word.load(Ordering::Relaxed))
+        .filter(|word| *word != 0 && is_ahead(*word, now_ns))
+        .count()
 }

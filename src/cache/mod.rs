@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 
 pub use arena::Arena;
 pub use fence::Token;
-pub use record::{Encoding, Key, Kind, Reading, Record, RecordHeader};
 use record::PackedHeader;
+pub use record::{Encoding, Key, Kind, Reading, Record, RecordHeader};
 
 use crate::metrics::{Counter, SlotMetrics};
 use evict::Appender;
@@ -203,9 +203,7 @@ impl Cache {
     #[inline(always)]
     fn is_fit(&self, place: Place, found: &PackedHeader, now_ns: u64) -> bool {
         let age_max = if found.is_missing() { self.ages.missing_ns } else { self.ages.found_ns };
-        if found.reading().age_ns(now_ns) > age_max
-            || !found.is_plausible(self.arena.layout().segment_size)
-        {
+        if found.reading().age_ns(now_ns) > age_max || !found.is_plausible(self.arena.layout().segment_size) {
             return false;
         }
         let holds = self.first_touch.holds(&self.arena, place, found);

@@ -127,7 +127,8 @@ impl FromStr for Key {
     /// KIND:ID or KIND:ID:VARIANT.
     fn from_str(text: &str) -> Result<Key, String> {
         let kinds = || KINDS.map(Kind::name).join(", ");
-        let (kind, rest) = text.split_once(':').ok_or("expected KIND:ID or KIND:ID:VARIANT, as in product:17")?;
+        let (kind, rest) =
+            text.split_once(':').ok_or("expected KIND:ID or KIND:ID:VARIANT, as in product:17")?;
         let kind = KINDS.into_iter().find(|known| known.name() == kind);
         let kind = kind.ok_or_else(|| format!("the kinds are {}", kinds()))?;
         let (id, variant) = rest.split_once(':').unwrap_or((rest, "0"));
@@ -294,7 +295,9 @@ impl PackedHeader {
     pub fn is_plausible(&self, room_bytes: usize) -> bool {
         let bodies = self.json_len() + self.coded_len(0) + self.coded_len(1) + self.coded_len(2);
         let least = RECORD_HEADER_SIZE_BYTES + (self.0[2] as usize & HEAD_LEN_MAX) + bodies;
-        least <= self.len_bytes() && self.len_bytes() <= room_bytes && self.len_bytes() > RECORD_HEADER_SIZE_BYTES
+        least <= self.len_bytes()
+            && self.len_bytes() <= room_bytes
+            && self.len_bytes() > RECORD_HEADER_SIZE_BYTES
     }
 
     #[inline(always)]
@@ -665,7 +668,13 @@ mod tests {
     fn what_is_too_large_to_keep_is_a_record_all_the_same() {
         let make = |json: usize, gzip: usize| {
             let bodies = Bodies { json: vec![b'x'; json], gzip: vec![1; gzip], ..Bodies::default() };
-            let record = Record::make(Key::new(Kind::Product, 1), Token { lane: 0, epoch: 0 }, Reading::default(), View::Styles(vec![]), &bodies);
+            let record = Record::make(
+                Key::new(Kind::Product, 1),
+                Token { lane: 0, epoch: 0 },
+                Reading::default(),
+                View::Styles(vec![]),
+                &bodies,
+            );
             record.unwrap()
         };
         assert!(make(VALUE_SIZE_MAX_BYTES, CODED_SIZE_MAX_BYTES).words().is_some());

@@ -295,7 +295,9 @@ mod tests {
     fn states_survive_packing() {
         let owner = Owner { slot: 513, epoch: 0xDEAD_BEEF };
         for queue in [Queue::Small, Queue::Main] {
-            for state in [State::Open(queue, owner), State::Sealed(queue, 1 << 59 | 3), State::Draining(queue, owner)] {
+            for state in
+                [State::Open(queue, owner), State::Sealed(queue, 1 << 59 | 3), State::Draining(queue, owner)]
+            {
                 assert_eq!(State::unpack(state.pack()), state);
             }
         }

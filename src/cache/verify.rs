@@ -50,7 +50,11 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Verdict { free, open, sealed, draining, items, dead, ghosts, records, violations, .. } = self;
-        writeln!(f, "segments    {} = {free} free + {open} open + {sealed} sealed + {draining} draining", free + open + sealed + draining)?;
+        writeln!(
+            f,
+            "segments    {} = {free} free + {open} open + {sealed} sealed + {draining} draining",
+            free + open + sealed + draining
+        )?;
         writeln!(f, "index       {items} items, {dead} of earlier lives, {ghosts} evicted and remembered")?;
         writeln!(f, "records     {records} whole, checksum and archive checked")?;
         write!(f, "violations  {violations}")?;
@@ -131,7 +135,9 @@ fn check_item(arena: &Arena, place: Place) -> Result<(), String> {
         Read::Whole(record) => {
             let hash = arena.hash(record.header().key);
             let bucket = arena.layout().bucket_at(hash);
-            if bucket != place.at / BUCKET_SIZE_BYTES * BUCKET_SIZE_BYTES || index::tag(hash) != place.item.tag() {
+            if bucket != place.at / BUCKET_SIZE_BYTES * BUCKET_SIZE_BYTES
+                || index::tag(hash) != place.item.tag()
+            {
                 format!("its record's key, {:?}, belongs elsewhere", record.header().key)
             } else if !is_written(arena, place.item, &record) {
                 "its record lies beyond what is written".to_string()

@@ -49,10 +49,21 @@ fn write(out: &mut impl Write, arena: &Arena, found: &Found) -> Result<()> {
     let age_s = header.reading.age_ns(clock::boottime_ns()) / 1_000_000_000;
     let [gzip, br, zstd] = header.coded_len;
     writeln!(out, "{}  {validity}, {age_s} s old, checksum and archive checked", header.key)?;
-    writeln!(out, "record     {} bytes, {}found {}{} times since it last moved", header.len_bytes, found.queue.map_or(String::new(), |queue| format!("in the {queue:?} queue, ").to_lowercase()), found.uses, if found.uses == USES_MAX { " or more" } else { "" })?;
+    writeln!(
+        out,
+        "record     {} bytes, {}found {}{} times since it last moved",
+        header.len_bytes,
+        found.queue.map_or(String::new(), |queue| format!("in the {queue:?} queue, ").to_lowercase()),
+        found.uses,
+        if found.uses == USES_MAX { " or more" } else { "" }
+    )?;
     writeln!(out, "etag       {:016x}", header.etag)?;
     writeln!(out, "bodies     json {}, gzip {gzip}, br {br}, zstd {zstd} bytes", header.json_len)?;
-    writeln!(out, "token      lane {}, epoch {}; snapshot {}", header.token.lane, header.token.epoch, header.reading.position)?;
+    writeln!(
+        out,
+        "token      lane {}, epoch {}; snapshot {}",
+        header.token.lane, header.token.epoch, header.reading.position
+    )?;
     if let Some(entry) = found.record.entry() {
         writeln!(out, "{:#?}", entry.view)?;
     }

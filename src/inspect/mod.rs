@@ -113,7 +113,8 @@ fn verify(file: Option<&Path>, directory: impl FnOnce() -> Result<PathBuf>) -> R
     let arena = match file {
         Some(path) => {
             let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-            let memory = SharedMemory::open_to_read(file.into()).with_context(|| format!("mapping {}", path.display()))?;
+            let memory = SharedMemory::open_to_read(file.into())
+                .with_context(|| format!("mapping {}", path.display()))?;
             UncheckedArena::new(Arc::new(memory)).open().with_context(|| format!("{}", path.display()))?
         }
         None => Server::open(&directory()?)?.arena,

@@ -156,13 +156,30 @@ impl fmt::Display for Status {
         let bytes: usize = self.valid.values().map(|group| group.size_bytes).sum();
         let looked_up = self.counter("hits") + self.counter("misses");
         let ratio = self.counter("hits") as f64 * 100.0 / looked_up.max(1) as f64;
-        writeln!(f, "memory     {}, {} buckets, segments of {}", size(self.size_bytes), self.buckets, size(size_bytes))?;
+        writeln!(
+            f,
+            "memory     {}, {} buckets, segments of {}",
+            size(self.size_bytes),
+            self.buckets,
+            size(size_bytes)
+        )?;
         writeln!(f, "segments   {sealed_small} small, {sealed_main} main, {open} open, {draining} draining, {free} free")?;
-        writeln!(f, "records    {records} valid, {}; {} void; {} evicted keys remembered", size(bytes), self.void.records, self.evicted_remembered)?;
+        writeln!(
+            f,
+            "records    {records} valid, {}; {} void; {} evicted keys remembered",
+            size(bytes),
+            self.void.records,
+            self.evicted_remembered
+        )?;
         for (kind, group) in self.valid.iter().filter(|(_, group)| group.records > 0) {
             writeln!(f, "           {kind:10} {:>9} {:>12}", group.records, size(group.size_bytes))?;
         }
-        writeln!(f, "lookups    {looked_up}, {ratio:.1} % hits; {} untrusted, {} not asked", self.counter("untrusted"), self.counter("bypassed"))?;
+        writeln!(
+            f,
+            "lookups    {looked_up}, {ratio:.1} % hits; {} untrusted, {} not asked",
+            self.counter("untrusted"),
+            self.counter("bypassed")
+        )?;
         writeln!(
             f,
             "fills      {} published, {} voided under way, {} too large, {} without room; {} waited for another worker; {} under way",
@@ -183,10 +200,16 @@ impl fmt::Display for Status {
             self.counter("damaged")
         )?;
         match self.watermark_age_ms {
-            Some(age_ms) => writeln!(f, "freshness  {}; what was committed until {} is applied", self.feed, ago(age_ms))?,
+            Some(age_ms) => {
+                writeln!(f, "freshness  {}; what was committed until {} is applied", self.feed, ago(age_ms))?
+            }
             None => writeln!(f, "freshness  {}", self.feed)?,
         }
-        let voided = if self.epoch > 1 { format!("{}, {}", ago(self.voided_age_ms), self.voided_because) } else { "never".into() };
+        let voided = if self.epoch > 1 {
+            format!("{}, {}", ago(self.voided_age_ms), self.voided_because)
+        } else {
+            "never".into()
+        };
         writeln!(f, "voided     {voided}")?;
         write!(f, "database   system identifier {}, timeline {}", self.system_identifier, self.timeline)?;
         for Slot { slot, pid, phase, beat_age_ms } in &self.slots {

@@ -192,7 +192,9 @@ impl Master {
 
     /// Who asks for the memory gets it to look at; who wants it cleared waits for no longer than a worker takes.
     fn answer(&mut self) {
-        let Some((question, reply)) = self.control.as_ref().and_then(|control| control.take()) else { return };
+        let Some((question, reply)) = self.control.as_ref().and_then(|control| control.take()) else {
+            return;
+        };
         match question {
             Question::Memory => match self.heritage.reopen_memory() {
                 Ok([arena, metrics]) => control::answer(&reply, "ok", &[arena.as_fd(), metrics.as_fd()]),

@@ -96,7 +96,10 @@ impl SlotMetrics {
         if hits.is_multiple_of(SAMPLE_ONE_IN) {
             let at = sample_at(self.slot, (hits / SAMPLE_ONE_IN) as usize);
             // Two stores: who reads between them sees a key that was not hit, once.
-            what().into_iter().enumerate().for_each(|(n, word)| self.page.memory.word(at + n * 8).store(word, Ordering::Relaxed));
+            what()
+                .into_iter()
+                .enumerate()
+                .for_each(|(n, word)| self.page.memory.word(at + n * 8).store(word, Ordering::Relaxed));
         }
     }
 

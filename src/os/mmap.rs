@@ -49,7 +49,8 @@ impl SharedMemory {
         let unfinished = path.with_extension("new");
         let _ = std::fs::remove_file(&unfinished);
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished).map_err(errno)?;
+        let file =
+            options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished).map_err(errno)?;
         let fd = OwnedFd::from(file);
         allocate(&fd, size_bytes)?;
         std::fs::rename(&unfinished, path).map_err(errno)?;

@@ -59,7 +59,12 @@ pub fn open(path: &Path) -> nix::Result<OwnedFd> {
 /// # Errors
 /// What socketpair(2) says.
 pub fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)
+    socketpair(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        None,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+    )
 }
 
 /// Sends a message with descriptors, without waiting.

@@ -76,7 +76,8 @@ fn body(id: u64, version: u64) -> Vec<u8> {
 
 /// The version that `body` is of, if it is a whole one of `id`.
 fn version_of(body: &[u8], id: u64) -> Option<u64> {
-    let word = |at: usize| body.get(at..at + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
+    let word =
+        |at: usize| body.get(at..at + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
     let end = body.len().checked_sub(8)?;
     let whole = word(0) == Some(id) && word(end) == Some(rapidhash_v3(&body[..end]));
     whole.then(|| word(8)).flatten()
@@ -209,7 +210,8 @@ struct Plan {
 impl Plan {
     /// The long form where kills are asked for, else the short one.
     fn new() -> Plan {
-        let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<f64>().ok()).map(|n| n as u64);
+        let number =
+            |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<f64>().ok()).map(|n| n as u64);
         match number("TORTURE_KILLS") {
             Some(kills) => Plan {
                 kills,
@@ -322,7 +324,8 @@ fn torture(plan: &Plan) -> Progress {
         std::thread::sleep(Duration::from_micros(torture.dice.below(plan.pause_max_us)));
         torture.kill_one();
         // Spread over the run: stops are few.
-        let is_due = torture.progress.stops * (plan.kills / plan.stops_max.max(1)).min(400) <= torture.progress.kills;
+        let is_due =
+            torture.progress.stops * (plan.kills / plan.stops_max.max(1)).min(400) <= torture.progress.kills;
         if torture.stopped.is_some() || (is_due && torture.progress.stops < plan.stops_max) {
             torture.stop_one();
         }
@@ -371,7 +374,10 @@ fn master_of_the_killed() {
     let Progress { kills, of_them_sigsegv, stops, reads, seconds } = torture(&plan);
     println!("{kills} kills, {of_them_sigsegv} of them SIGSEGV, {stops} stops, {reads} verified reads in {seconds:.0} s, 0 violations");
     match plan.file {
-        Some(_) => assert!(kills >= plan.kills && reads >= plan.reads, "its time is over; the next run goes on from here"),
+        Some(_) => assert!(
+            kills >= plan.kills && reads >= plan.reads,
+            "its time is over; the next run goes on from here"
+        ),
         None => assert!(kills > plan.longest.as_secs() * 8 && reads > 50_000),
     }
 }

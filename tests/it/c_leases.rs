@@ -52,7 +52,9 @@ impl Held {
 
     /// Statements that have reached PostgreSQL.
     fn fetches(&self) -> u64 {
-        let found = self.database.query_text("select case when is_called then last_value else 0 end from fetches", &[]);
+        let found = self
+            .database
+            .query_text("select case when is_called then last_value else 0 end from fetches", &[]);
         found.unwrap()[0].try_get::<i64>(0).unwrap() as u64
     }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
-
 use catwalk::os::mmap::SharedMemory;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -48,9 +47,11 @@ impl Shop {
             // SAFETY: both may be called between fork and exec; 3 is the first descriptor that sd_listen_fds(3) speaks of.
             unsafe {
                 // It may be that one already, and be closed by exec then.
-                command.pre_exec(move || match libc::dup2(fd, 3) == 3 && libc::fcntl(3, libc::F_SETFD, 0) == 0 {
-                    true => Ok(()),
-                    false => Err(std::io::Error::last_os_error()),
+                command.pre_exec(move || {
+                    match libc::dup2(fd, 3) == 3 && libc::fcntl(3, libc::F_SETFD, 0) == 0 {
+                        true => Ok(()),
+                        false => Err(std::io::Error::last_os_error()),
+                    }
                 });
             }
         }
@@ -143,9 +144,27 @@ fn each_gate_says_why_and_the_server_starts_empty() {
         server.stop();
     };
     let memory = || shop.used();
-    refuses(&memory(), &|c| drop(c.env("CATWALK_CACHE_SIZE", "16MiB")), "cache.size or workers");
-    refuses(&memory(), &|c| drop(c.env("CATWALK_WORKERS", "1")), "cache.size or workers");
-    refuses(&memory(), &|c| drop(c.env("CATWALK_CAMPUS", "other")), "settings differ");
+    refuses(
+        &memory(),
+        &|c| {
+            c.env("CATWALK_CACHE_SIZE", "16MiB");
+        },
+        "cache.size or workers",
+    );
+    refuses(
+        &memory(),
+        &|c| {
+            c.env("CATWALK_WORKERS", "1");
+        },
+        "cache.size or workers",
+    );
+    refuses(
+        &memory(),
+        &|c| {
+            c.env("CATWALK_CAMPUS", "other");
+        },
+        "settings differ",
+    );
     let poked = |word: usize, value: u64| {
         let memory = memory();
         let mapped = SharedMemory::open(memory.try_clone().unwrap()).unwrap();
@@ -191,7 +210,8 @@ fn a_damaged_record_is_found_at_its_first_touch() {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
     // A letter of each body.
     let name = b"\"name\":\"";
-    let places: Vec<usize> = (0..bytes.len() - 8).filter(|at| bytes[*at..].starts_with(name)).map(|at| at + 2).collect();
+    let places: Vec<usize> =
+        (0..bytes.len() - 8).filter(|at| bytes[*at..].starts_with(name)).map(|at| at + 2).collect();
     for at in &places {
         words[at / 8].fetch_xor(1 << (at % 8 * 8), Ordering::Relaxed);
     }
@@ -212,12 +232,19 @@ struct Lone {
 impl Lone {
     fn start(shop: &Shop, run: &Path) -> Lone {
         let mut command = shop.command(None);
-        command.env("CATWALK_RUNTIME_DIR", run).env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .env("CATWALK_RUNTIME_DIR", run)
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         let child = command.spawn().unwrap();
         let mut address = None;
         eventually("it serves", || {
             let log = shop.log();
-            address = log.split_once("serving http://").and_then(|(_, rest)| rest.split(' ').next()).map(str::to_string);
+            address = log
+                .split_once("serving http://")
+                .and_then(|(_, rest)| rest.split(' ').next())
+                .map(str::to_string);
             let ready = |address: &String| {
                 Connection::try_open(address).is_ok_and(|mut c| c.get("/readyz").json()["feed"]["ok"] == true)
             };

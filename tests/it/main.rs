@@ -3,6 +3,7 @@
 mod a_tidy;
 mod b_basic;
 mod c_cache;
+mod c_hits;
 mod c_leases;
 mod c_warm;
 mod d_bouncer;

@@ -61,7 +61,9 @@ fn two_miss(without: Without) -> impl Fn() + Sync + Send + 'static {
     move || {
         let fill = Arc::new(Fill::new());
         let miss = move |fill: &Fill, me| {
-            let _ = fill.try_fill(me, without) || fill.record.load(Ordering::Acquire) != 0 || fill.try_fill(me, without);
+            let _ = fill.try_fill(me, without)
+                || fill.record.load(Ordering::Acquire) != 0
+                || fill.try_fill(me, without);
         };
         let other = {
             let fill = fill.clone();
@@ -93,7 +95,10 @@ fn stolen(without: Without) -> impl Fn() + Sync + Send + 'static {
         let seen = fill.lease.load(Ordering::Acquire);
         let is_mine = fill.lease.compare_exchange(seen, 2, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         late.join().expect("it ends");
-        assert!(!is_mine || fill.lease.load(Ordering::Relaxed) == 2, "the late one ended a lease that is not its own");
+        assert!(
+            !is_mine || fill.lease.load(Ordering::Relaxed) == 2,
+            "the late one ended a lease that is not its own"
+        );
     }
 }
 

@@ -87,7 +87,8 @@ impl Shaper {
             return Shaped { view: nobodys(), bodies: Bodies { head, json, gzip, ..Bodies::default() } };
         }
         let coded = [gzip, self.encoder.br(&json), self.encoder.zstd(&json)];
-        let [gzip, br, zstd] = coded.map(|body| if body.len() > CODED_SIZE_MAX_BYTES { Vec::new() } else { body });
+        let [gzip, br, zstd] =
+            coded.map(|body| if body.len() > CODED_SIZE_MAX_BYTES { Vec::new() } else { body });
         Shaped { view, bodies: Bodies { head, json, gzip, br, zstd } }
     }
 

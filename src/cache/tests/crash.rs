@@ -107,7 +107,8 @@ fn children() {
                 fork::end_at_once(0);
             }
         };
-        let ending = std::iter::repeat_with(fork::reap).find_map(|reaped| reaped.filter(|(pid, _)| *pid == child));
+        let ending =
+            std::iter::repeat_with(fork::reap).find_map(|reaped| reaped.filter(|(pid, _)| *pid == child));
         let (_, ending) = ending.expect("the child ends");
         end_life(&arena, 0);
         live_on(&arena, point);
@@ -134,12 +135,18 @@ fn live_on(arena: &Arc<Arena>, point: u64) {
         }
     }
     // Nothing is held for ever: leases are granted, and fills go round the whole ring.
-    assert!(matches!(cache.ask_lease(key(0), cache.token(key(0)), 5_000_000), Asked::Granted(_) | Asked::OpenToAll));
+    assert!(matches!(
+        cache.ask_lease(key(0), cache.token(key(0)), 5_000_000),
+        Asked::Granted(_) | Asked::OpenToAll
+    ));
     for id in 0..arena.layout().segments as i64 * 5 {
         put(&cache, 5_000 + id, &"r".repeat(60_000));
     }
     let verdict = verify::verify(arena);
-    assert!(verdict.is_sound() && verdict.open <= 4 && verdict.draining == 0, "after going on from point {point}: {verdict}");
+    assert!(
+        verdict.is_sound() && verdict.open <= 4 && verdict.draining == 0,
+        "after going on from point {point}: {verdict}"
+    );
 }
 
 #[test]

@@ -156,11 +156,16 @@ impl Server {
     fn find_worker_of(&self, connection: &Connection) -> Option<Pid> {
         let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of connections");
         let theirs = format!(":{:04X}", connection.port());
-        let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| row[2].ends_with(&theirs))?;
+        let row = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|row| row[2].ends_with(&theirs))?;
         let socket = format!("socket:[{}]", row[9]);
         let has_it = |pid: &Pid| {
             let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-            descriptors.filter_map(|fd| fd.path().read_link().ok()).any(|link| link.as_os_str() == socket.as_str())
+            descriptors
+                .filter_map(|fd| fd.path().read_link().ok())
+                .any(|link| link.as_os_str() == socket.as_str())
         };
         self.workers().into_iter().find(has_it)
     }
