@@ -166,9 +166,6 @@ impl Shop {
     }
 
     fn live(&self, slot: usize, epoch: u32, seed: u64) -> ! {
-        // The standard library's handler lets a SIGSEGV that is no fault pass once.
-        // SAFETY: SIG_DFL installs no handler code.
-        unsafe { signal(Signal::SIGSEGV, SigHandler::SigDfl) }.unwrap();
         // A mapping of its own, at an address of its own: nothing in the arena may be a pointer.
         let fd = self.arena.memory().fd().as_fd().try_clone_to_owned().unwrap();
         let arena = UncheckedArena::new(Arc::new(SharedMemory::open(fd).unwrap())).open().unwrap();
@@ -370,6 +367,9 @@ fn master_of_the_killed() {
         return;
     }
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+    // Its children inherit it: the standard library's handler lets a SIGSEGV that is no fault pass once.
+    // SAFETY: SIG_DFL installs no handler code.
+    unsafe { signal(Signal::SIGSEGV, SigHandler::SigDfl) }.unwrap();
     let plan = Plan::new();
     let Progress { kills, of_them_sigsegv, stops, reads, seconds } = torture(&plan);
     println!("{kills} kills, {of_them_sigsegv} of them SIGSEGV, {stops} stops, {reads} verified reads in {seconds:.0} s, 0 violations");
