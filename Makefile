@@ -56,9 +56,10 @@ coherence: prepare
 bench: prepare
 	cargo bench --locked --bench pages --bench visible --bench writers --bench votes
 
-bench-cache:
+bench-cache: prepare
 	cargo bench --locked --bench lookup
 	cargo bench --locked --bench hit_ratio
+	cargo bench --locked --bench restart
 
 bench-load: prepare
 	cargo bench --locked --bench load

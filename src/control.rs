@@ -78,6 +78,11 @@ pub fn answer(reply: &OwnedFd, text: &str, fds: &[BorrowedFd<'_>]) {
     }
 }
 
+/// Whether a server listens in a runtime directory.
+pub fn is_answered(path: &Path) -> bool {
+    std::fs::File::open(path).is_ok_and(|dir| passing::open(&inside(&dir, NAME)).is_ok())
+}
+
 /// Asks the server whose runtime directory is `path`.
 ///
 /// # Errors
@@ -92,13 +97,14 @@ pub fn ask(path: &Path, question: Question) -> Result<Vec<OwnedFd>> {
     let dir = std::fs::File::open(path).with_context(none)?;
     let server = passing::open(&inside(&dir, NAME)).with_context(none)?;
     let (ours, theirs) = passing::pair().context("making sockets")?;
-    passing::send(server.as_fd(), question.text(), &[theirs.as_fd()]).with_context(none)?;
+    passing::send(server.as_fd(), question.text(), &[theirs.as_fd()]).context("asking the server")?;
     drop(theirs);
     let [answered] = wait_readable([ours.as_fd()], PATIENCE);
     if !answered {
         bail!("the server has not answered within {PATIENCE:?}");
     }
-    let Message { text, fds, .. } = passing::receive(ours.as_fd()).context("the server has ended")?;
+    let Message { text, fds, .. } = passing::receive(ours.as_fd())
+        .context("the server has no answer to that; is it of another version?")?;
     match text.as_str() {
         "ok" => Ok(fds),
         why => bail!("the server says: {why}"),

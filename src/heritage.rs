@@ -83,7 +83,7 @@ pub fn create(mut config: Config) -> Result<Heritage> {
     config.set_address(address);
     let cache_size_bytes = config.cache_size_bytes();
     let directory = runtime_directory(&config)?;
-    let purpose = Purpose { cache_size_bytes, workers, answers: config.answers_hash() };
+    let purpose = Purpose { cache_size_bytes, workers, settings: config.settings_hash() };
     let Kept { arena, slots, hold } = keep::obtain(&purpose, directory.as_ref(), seed())?;
     let metrics = MetricsPage::create(slots.count()).context("allocating the metrics page")?;
     // In development the only client is whoever develops.

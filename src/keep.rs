@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 
 use crate::cache::arena::{Gate, Purpose, UncheckedArena};
 use crate::cache::Arena;
+use crate::limits::ORPHANS_WAIT_MAX;
 use crate::os::mmap::{Hold, SharedMemory};
 use crate::os::{clock, passing};
 use crate::runtime_directory::RuntimeDirectory;
@@ -24,9 +25,6 @@ use crate::slots::Slots;
 
 /// Name of the memory in the store, and of the file.
 const NAME: &str = "arena";
-/// Longest wait for processes of a server that is gone to let go of its memory.
-const ORPHANS_MAX: Duration = Duration::from_secs(2);
-
 /// The arena, and this server's hold on its memory.
 pub struct Kept {
     pub arena: Arc<Arena>,
@@ -34,37 +32,90 @@ pub struct Kept {
     pub hold: Hold,
 }
 
+/// Where memory is kept for the next server.
+enum Place<'a> {
+    /// The service manager's store.
+    Store,
+    File(&'a RuntimeDirectory),
+    Nowhere,
+}
+
+impl<'a> Place<'a> {
+    /// A service manager that keeps descriptors keeps this one; a file is for who has none.
+    fn choose(directory: Option<&'a RuntimeDirectory>) -> Place<'a> {
+        match directory {
+            _ if passing::may_store() => Place::Store,
+            Some(directory) if directory.is_in_memory() => Place::File(directory),
+            _ => Place::Nowhere,
+        }
+    }
+
+    /// What the server before this one has left.
+    fn take(&self) -> Option<nix::Result<SharedMemory>> {
+        match self {
+            Place::Store => {
+                let mut born_with = passing::inherited().into_iter();
+                born_with.find(|(name, _)| name == NAME).map(|(_, fd)| SharedMemory::open(fd))
+            }
+            Place::File(directory) => {
+                let path = directory.file(NAME);
+                path.exists().then(|| SharedMemory::open_file(&path))
+            }
+            Place::Nowhere => None,
+        }
+    }
+
+    /// Gives up what was left there: its memory is free before more is asked for.
+    fn forget(&self) {
+        match self {
+            Place::Store => report(passing::unstore(NAME)),
+            Place::File(directory) => drop(std::fs::remove_file(directory.file(NAME))),
+            Place::Nowhere => {}
+        }
+    }
+
+    fn create(&self, size_bytes: usize) -> nix::Result<SharedMemory> {
+        let anonymous = || SharedMemory::create("catwalk-arena", size_bytes);
+        match self {
+            Place::File(directory) => SharedMemory::create_file(&directory.file(NAME), size_bytes).or_else(|e| {
+                let (mib, path) = (size_bytes >> 20, directory.path().display());
+                log::warn!("cache: a file of {mib} MiB in {path} can't be made ({e}): it won't outlive this server");
+                anonymous()
+            }),
+            Place::Store => {
+                let memory = anonymous()?;
+                report(passing::store(NAME, memory.fd().as_fd()));
+                Ok(memory)
+            }
+            Place::Nowhere => anonymous(),
+        }
+    }
+}
+
 /// The arena of the server before this one, or a fresh one, kept for the next. `seed`: for a fresh one's hashes.
 ///
 /// # Errors
 /// Too little memory, and what to do.
 pub fn obtain(purpose: &Purpose, directory: Option<&RuntimeDirectory>, seed: u64) -> Result<Kept> {
-    let stored = passing::inherited().into_iter().find(|(name, _)| name == NAME).map(|(_, fd)| fd);
-    let was_stored = stored.is_some();
-    // A service manager that keeps descriptors keeps this one; a file is for who has none.
-    let directory = directory.filter(|d| !passing::has_manager() && d.is_in_memory());
-    let earlier = match (stored, directory) {
-        (Some(fd), _) => Some(SharedMemory::open(fd)),
-        (None, Some(directory)) => {
-            let path = directory.file(NAME);
-            path.exists().then(|| SharedMemory::open_file(&path))
-        }
-        (None, None) => None,
-    };
-    if let Some(memory) = earlier {
-        match memory.map_err(|e| format!("mapping it failed: {e}")).and_then(|m| adopt(m, purpose)) {
+    let place = Place::choose(directory);
+    if let Some(memory) = place.take() {
+        match memory.map_err(why_unmapped).and_then(|memory| adopt(memory, purpose)) {
             Ok(kept) => return Ok(kept),
             Err(why) => {
-                log::warn!("cache: what was kept of the server before is not used: {why}; it starts empty")
+                log::warn!("cache: what was kept of the server before is not used: {why}; it starts empty");
+                place.forget();
             }
         }
     }
-    let kept = fresh(purpose, directory, seed)?;
-    if was_stored {
-        report(passing::unstore(NAME));
+    fresh(purpose, &place, seed)
+}
+
+fn why_unmapped(e: nix::Error) -> String {
+    match e {
+        nix::Error::EPERM => "it could be shortened or written to by somebody else".into(),
+        nix::Error::EINVAL => "it is no shared memory".into(),
+        e => format!("mapping it failed: {e}"),
     }
-    report(passing::store(NAME, kept.arena.memory().fd().as_fd()));
-    Ok(kept)
 }
 
 fn report(told: nix::Result<bool>) {
@@ -93,23 +144,18 @@ fn wait_for_hold(memory: &SharedMemory) -> std::io::Result<Option<Hold>> {
     let start = Instant::now();
     loop {
         let hold = memory.hold()?;
-        if hold.is_some() || start.elapsed() > ORPHANS_MAX {
+        if hold.is_some() || start.elapsed() > ORPHANS_WAIT_MAX {
             return Ok(hold);
         }
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-fn fresh(purpose: &Purpose, directory: Option<&RuntimeDirectory>, seed: u64) -> Result<Kept> {
+fn fresh(purpose: &Purpose, place: &Place<'_>, seed: u64) -> Result<Kept> {
     let layout = purpose.layout();
-    let made = match directory {
-        Some(directory) => SharedMemory::create_file(&directory.file(NAME), layout.size_bytes),
-        None => SharedMemory::create("catwalk-arena", layout.size_bytes),
-    };
-    let memory = made.with_context(|| {
+    let memory = place.create(layout.size_bytes).with_context(|| {
         let mib = layout.size_bytes >> 20;
-        let place = directory.map_or(String::new(), |d| format!(" in {}", d.path().display()));
-        format!("allocating {mib} MiB of shared memory{place} for the cache; set cache.size to less")
+        format!("allocating {mib} MiB of shared memory for the cache; set cache.size to less")
     })?;
     let memory = Arc::new(memory);
     let hold = memory.hold().context("locking the cache's memory")?;

@@ -158,6 +158,10 @@ pub const CRASH_LOOP_DEATHS: u32 = 5;
 /// Drain: idle connections are kept this long, so that requests on their way are answered.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 
+/// The same once the master is gone: a server that comes after it waits for the memory that this one uses, so long at most.
+pub const ORPHAN_DRAIN_MAX: Duration = Duration::from_secs(1);
+pub const ORPHANS_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Largest physical line of a CSV file.
 pub const CSV_LINE_SIZE_MAX_BYTES: usize = 1024 * 1024;
 /// Physical lines that a quoted newline may join.
@@ -166,6 +170,7 @@ pub const CSV_JOIN_LINES_MAX: usize = 64;
 const _: () = assert!(BUCKET_ITEMS == 7);
 const _: () = assert!(RECORD_SIZE_MAX_BYTES <= SEGMENT_SIZE_SMALL_BYTES);
 const _: () = assert!(VALUE_SIZE_MAX_BYTES + 3 * CODED_SIZE_MAX_BYTES < RECORD_SIZE_MAX_BYTES);
+const _: () = assert!(ORPHAN_DRAIN_MAX.as_millis() < ORPHANS_WAIT_MAX.as_millis());
 const _: () = assert!(LEASE_MAX.as_millis() * 2 <= DATABASE_WAIT_MAX.as_millis());
 const _: () =
     assert!(RECORD_HEADER_SIZE_BYTES.is_multiple_of(8) && SEGMENT_SIZE_SMALL_BYTES.is_multiple_of(4096));

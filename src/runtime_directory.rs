@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, Context, Result};
-use nix::sys::statfs::{statfs, TMPFS_MAGIC};
+use nix::sys::statfs::{fstatfs, TMPFS_MAGIC};
 
 use crate::config::RuntimeDir;
 use crate::os::fd::lock_for_process;
@@ -82,7 +82,7 @@ impl RuntimeDirectory {
 
     /// Whether what lies there lies in memory: files on a disk would be written back to it again and again.
     pub fn is_in_memory(&self) -> bool {
-        statfs(&self.path).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC)
+        fstatfs(&self.dir).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC)
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Arena {
     adopted_ns: u64,
 }
 
+/// No cache is larger: what a header says is checked before anything is computed from it.
+const CACHE_SIZE_MAX_BYTES: u64 = 1 << 46;
+
 /// Which gate refused a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
@@ -30,10 +33,12 @@ pub enum Gate {
     Magic,
     Schema(u64),
     Abi,
+    /// Its header tells of a size or of workers that no arena has.
+    Purpose,
     /// It is for another size or number of workers.
     Layout,
     /// Answers were made with other settings.
-    Answers,
+    Settings,
     /// Its watermark lies ahead of the clock: it is of another life of this machine.
     Clock,
 }
@@ -49,8 +54,9 @@ impl fmt::Display for Gate {
                 write!(f, "the schema version is {found}, this binary's is {SCHEMA_VERSION}")
             }
             Gate::Abi => write!(f, "the binary interface differs: another build wrote it"),
+            Gate::Purpose => write!(f, "its header tells of a cache.size or of workers that can't be"),
             Gate::Layout => write!(f, "the layout differs: cache.size or workers was another one"),
-            Gate::Answers => write!(f, "the settings differ that answers are made with"),
+            Gate::Settings => write!(f, "the settings differ that answers are made with"),
             Gate::Clock => write!(f, "its times lie ahead of the clock"),
         }
     }
@@ -76,7 +82,7 @@ impl Arena {
         set(header::SIZE_BYTES, layout.size_bytes as u64);
         set(header::CACHE_SIZE_BYTES, purpose.cache_size_bytes as u64);
         set(header::WORKERS, purpose.workers as u64);
-        set(header::ANSWERS, purpose.answers);
+        set(header::SETTINGS, purpose.settings);
         set(header::SEED, seed);
         set(header::EPOCH, 1);
         for segment in 0..layout.segments {
@@ -175,7 +181,7 @@ pub struct Purpose {
     pub cache_size_bytes: usize,
     pub workers: usize,
     /// The settings that answers are made with, as one number.
-    pub answers: u64,
+    pub settings: u64,
 }
 
 impl Purpose {
@@ -212,8 +218,8 @@ impl UncheckedArena {
         }
         // Hostile numbers must not overflow the arithmetic: anything beyond the mapping is refused first.
         let (cache, workers) = (get(header::CACHE_SIZE_BYTES), get(header::WORKERS));
-        if cache > found as u64 * 2 || workers > crate::limits::WORKERS_MAX as u64 || workers == 0 {
-            return Err(Gate::Size { found, expected: 0 });
+        if cache > CACHE_SIZE_MAX_BYTES || workers > crate::limits::WORKERS_MAX as u64 || workers == 0 {
+            return Err(Gate::Purpose);
         }
         let layout = Layout::new(cache as usize, workers as usize);
         if layout.size_bytes != found || get(header::SIZE_BYTES) != found as u64 {
@@ -232,12 +238,14 @@ impl UncheckedArena {
         if arena.layout != purpose.layout() {
             return Err(Gate::Layout);
         }
-        if arena.load(header::ANSWERS, Ordering::Relaxed) != purpose.answers {
-            return Err(Gate::Answers);
+        if arena.load(header::SETTINGS, Ordering::Relaxed) != purpose.settings {
+            return Err(Gate::Settings);
         }
         if arena.load(header::WATERMARK_NS, Ordering::Relaxed) > now_ns {
             return Err(Gate::Clock);
         }
+        // What it says of freshness was said of the database that its server followed: this one's feed has to say it again.
+        arena.memory.word(header::WATERMARK_NS).store(0, Ordering::Relaxed);
         arena.adopted_ns = now_ns;
         Ok(arena)
     }

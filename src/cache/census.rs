@@ -78,8 +78,8 @@ pub struct Found {
     pub uses: u8,
 }
 
-/// The records of `key` that the index knows, valid or not, each checked.
-pub fn find(arena: &Arena, key: Key) -> Vec<Found> {
+/// The records of `key` that the index knows, valid or not, each checked; the latest first, as a lookup takes it.
+pub fn records_of(arena: &Arena, key: Key) -> Vec<Found> {
     let open = |place: index::Place| {
         let header = segment::read_header(arena, place.item).filter(|header| header.key == key)?;
         let mut bytes = Vec::new();
@@ -87,7 +87,9 @@ pub fn find(arena: &Arena, key: Key) -> Vec<Found> {
         let queue = segment::locate(arena, place.item).and_then(|(n, _)| segment::state(arena, n).1.queue());
         Some(Found { record: Record::open(&bytes)?, queue, uses: place.item.uses() })
     };
-    index::matches(arena, arena.hash(key)).filter_map(open).collect()
+    let mut found: Vec<Found> = index::matches(arena, arena.hash(key)).filter_map(open).collect();
+    found.sort_by_key(|found| u64::MAX - found.record.header().reading.position);
+    found
 }
 
 /// Everything was voided so often.

@@ -31,12 +31,13 @@ pub struct Appender {
     small: Option<OpenSegment>,
     main: Option<OpenSegment>,
     metrics: SlotMetrics,
+    /// The record being moved on.
+    copied: Vec<u8>,
 }
 
 impl Appender {
-    pub fn new(slot: usize, epoch: u32, metrics: SlotMetrics) -> Appender {
-        let slot = u16::try_from(slot).expect("slots are fewer than 65536");
-        Appender { owner: Owner { slot, epoch }, small: None, main: None, metrics }
+    pub fn new(owner: Owner, metrics: SlotMetrics) -> Appender {
+        Appender { owner, small: None, main: None, metrics, copied: Vec::new() }
     }
 
     /// Stores a record's words and returns where; None when no segment can be had.
@@ -46,12 +47,8 @@ impl Appender {
         words: impl ExactSizeIterator<Item = u64>,
         queue: Queue,
     ) -> Option<Item> {
-        if !self.has_room(arena, queue, words.len() * 8) {
-            self.seal(arena, queue);
-            let opened = self.open(arena, queue)?;
-            // What was drained for it may have opened another one meanwhile.
-            self.seal(arena, queue);
-            *self.place(queue) = Some(opened);
+        if !self.make_room(arena, queue, words.len() * 8) {
+            return None;
         }
         self.place(queue).as_mut().map(|open| open.append(arena, words))
     }
@@ -67,27 +64,35 @@ impl Appender {
         self.place(queue).as_ref().is_some_and(|open| open.has_room(arena, size_bytes))
     }
 
-    fn seal(&mut self, arena: &Arena, queue: Queue) {
-        if let Some(open) = self.place(queue).take() {
-            open.seal(arena, queue);
+    /// Claims a Free segment to append to from now on. False: somebody else was faster.
+    fn open(&mut self, arena: &Arena, free: (usize, u64), queue: Queue) -> bool {
+        let Some(opened) = OpenSegment::open(arena, free, queue, self.owner) else { return false };
+        if let Some(full) = self.place(queue).replace(opened) {
+            full.seal(arena, queue);
         }
+        true
     }
 
-    /// Claims a segment to append to, draining others until enough are free. None when every one is held by the living.
-    fn open(&mut self, arena: &Arena, queue: Queue) -> Option<OpenSegment> {
+    /// Sees to it that there is room: opens a segment, draining others until enough are free. False when every one is held by the living.
+    fn make_room(&mut self, arena: &Arena, queue: Queue, size_bytes: usize) -> bool {
         let mut drained = 0;
         for _ in 0..ATTEMPTS_MAX {
+            // Also after a drain: what survived may have opened a segment with room left.
+            if self.has_room(arena, queue, size_bytes) {
+                return true;
+            }
             let survey = Survey::take(arena);
-            if survey.free > arena.layout().segments_reserved() || survey.victim().is_none() {
-                let opened = OpenSegment::open(arena, survey.first_free?, queue, self.owner);
-                if opened.is_some() {
-                    return opened;
+            match survey.victim() {
+                Some(victim) if survey.free <= arena.layout().segments_reserved() => {
+                    drained += usize::from(self.drain(arena, victim, drained < DRAINS_GENTLE));
                 }
-            } else if self.drain(arena, survey.victim()?, drained < DRAINS_GENTLE) {
-                drained += 1;
+                _ => {
+                    let Some(free) = survey.first_free else { return false };
+                    self.open(arena, free, queue);
+                }
             }
         }
-        None
+        self.has_room(arena, queue, size_bytes)
     }
 
     /// Empties a segment. False: somebody else does it.
@@ -110,7 +115,7 @@ impl Appender {
     /// Moves a record on, or evicts it. Whoever does it again after a death finds it gone.
     fn sort_out(&mut self, arena: &Arena, item: Item, header: &RecordHeader, queue: Queue, gently: bool) {
         let hash = arena.hash(header.key);
-        let Some(place) = index::find(arena, hash, item) else { return };
+        let Some(place) = index::place_of(arena, hash, item) else { return };
         let is_valid = fence::token(arena, header.key.fence()) == header.token;
         let (wanted, left) = match queue {
             Queue::Small => (USES_FOR_MAIN, 0),
@@ -130,17 +135,16 @@ impl Appender {
 
     /// Copies a record into this worker's main segment. What does not hold its checksum goes nowhere.
     fn copy_on(&mut self, arena: &Arena, item: Item, header: &RecordHeader) -> Option<Item> {
-        let mut bytes = Vec::new();
-        if !segment::copy_out(arena, item, 0, header.len_bytes as usize, &mut bytes) {
+        self.copied.clear();
+        if !segment::copy_out(arena, item, 0, header.len_bytes as usize, &mut self.copied) {
             return None;
         }
-        let record = Record::sealed(&bytes)?;
+        let record = Record::checked(&self.copied)?;
         let words = record.words()?;
         if !self.has_room(arena, Queue::Main, words.len() * 8) {
-            self.seal(arena, Queue::Main);
             // Here the reserve is what it is for.
             let free = Survey::take(arena).first_free?;
-            self.main = OpenSegment::open(arena, free, Queue::Main, self.owner);
+            self.open(arena, free, Queue::Main).then_some(())?;
         }
         self.main.as_mut().map(|open| open.append(arena, words))
     }
@@ -158,7 +162,8 @@ struct Victim {
 #[derive(Default)]
 struct Survey {
     free: usize,
-    first_free: Option<usize>,
+    /// With its state as it was seen.
+    first_free: Option<(usize, u64)>,
     segments: usize,
     /// Of the small queue, whatever their state.
     small: usize,
@@ -184,7 +189,7 @@ impl Survey {
         match state {
             State::Free => {
                 self.free += 1;
-                self.first_free.get_or_insert(segment);
+                self.first_free.get_or_insert((segment, seen));
             }
             State::Sealed(queue, sequence) => {
                 let oldest = match queue {

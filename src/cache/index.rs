@@ -9,7 +9,7 @@
 //! 0 is an empty place. A ghost remembers what S3-FIFO's third queue would: whoever comes back soon after it was evicted belongs to
 //! the main queue. It lives in a place of its bucket that no record needs, and costs no memory of its own.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{self, Ordering};
 
 use crate::cache::arena::Arena;
 use crate::cache::fence;
@@ -224,6 +224,8 @@ pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotM
             if displaces {
                 metrics.count(Counter::CacheDisplaced);
             }
+            // ORDERING: pairs with the same fence of another publisher: of two who found no item of the key, one at least sees the other's.
+            atomic::fence(Ordering::SeqCst);
             return settle(arena, hash, header, item);
         }
     }
@@ -233,11 +235,12 @@ pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotM
 /// How much a place is worth that is taken for another record: the least is taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
-    /// Its own earlier record, or its ghost.
+    /// Its own earlier record, or a ghost that is its own as far as the tag tells.
     Own,
-    Nothing,
-    /// A ghost, the younger the more.
-    Memory(u32),
+    /// Empty, or of an earlier life.
+    Free,
+    /// The younger the more.
+    Ghost(u32),
     Record(u8),
 }
 
@@ -257,21 +260,39 @@ fn choose(arena: &Arena, hash: u64, header: &RecordHeader) -> Choice {
         }
     }
     let (worth, at, seen) = least.expect("a bucket has places");
-    Choice::At { at, seen, displaces: matches!(worth, Worth::Record(_)) }
+    match worth {
+        Worth::Record(_) => displace(arena, first, at, seen),
+        _ => Choice::At { at, seen, displaces: false },
+    }
+}
+
+/// A place of a bucket that is full of records: a void one's, else the one at `at`, seen as `seen`, which was used least.
+#[cold]
+fn displace(arena: &Arena, first: usize, at: usize, seen: u64) -> Choice {
+    let is_void = |place: &Place| {
+        let header = segment::read_header(arena, place.item);
+        header.is_none_or(|header| fence::token(arena, header.key.fence()) != header.token)
+    };
+    match places_at(arena, first).find(is_void) {
+        Some(Place { at, item }) => Choice::At { at, seen: item.0, displaces: false },
+        None => Choice::At { at, seen, displaces: true },
+    }
 }
 
 /// What the word `seen` in the bucket of `hash` is worth against a record of `header`. Err: that is not to be published.
 fn weigh(arena: &Arena, hash: u64, header: &RecordHeader, seen: u64) -> Result<Worth, Choice> {
     let item = Item(seen);
     if seen == 0 {
-        return Ok(Worth::Nothing);
+        return Ok(Worth::Free);
     }
     if item.is_ghost() {
         let is_own = item.tag() == tag(hash);
-        return Ok(if is_own { Worth::Own } else { Worth::Memory(u32::MAX - ghost_age(arena, item)) });
+        return Ok(if is_own { Worth::Own } else { Worth::Ghost(u32::MAX - ghost_age(arena, item)) });
     }
     if item.tag() == tag(hash) {
-        if let Some(found) = segment::read_header(arena, item).filter(|found| found.key == header.key) {
+        let is_own =
+            |found: &RecordHeader| found.key == header.key && found.is_plausible(arena.layout().segment_size);
+        if let Some(found) = segment::read_header(arena, item).filter(is_own) {
             if found.token == header.token && found.reading.is_later_than(&header.reading) {
                 return Err(Choice::Overtaken);
             }
@@ -281,7 +302,7 @@ fn weigh(arena: &Arena, hash: u64, header: &RecordHeader, seen: u64) -> Result<W
             return Ok(Worth::Own);
         }
     }
-    Ok(if segment::is_current(arena, item) { Worth::Record(item.uses()) } else { Worth::Nothing })
+    Ok(if segment::is_current(arena, item) { Worth::Record(item.uses()) } else { Worth::Free })
 }
 
 /// Takes out what publishers leave who found no item of the key at the same time: all but the latest, be it this one.
@@ -306,13 +327,13 @@ pub fn headers(arena: &Arena, hash: u64) -> impl Iterator<Item = RecordHeader> +
 }
 
 /// The place of `item`, as it is now.
-pub fn find(arena: &Arena, hash: u64, item: Item) -> Option<Place> {
+pub fn place_of(arena: &Arena, hash: u64, item: Item) -> Option<Place> {
     matches(arena, hash).find(|place| place.item.is_of(item))
 }
 
 /// Puts another item, or nothing, in the place of `item` if it is still there, however often it is used meanwhile.
 pub fn replace(arena: &Arena, hash: u64, item: Item, by: Option<Item>) -> bool {
-    while let Some(place) = find(arena, hash, item) {
+    while let Some(place) = place_of(arena, hash, item) {
         let by = by.map_or(0, |by| by.with_tag(tag(hash)).0);
         // ORDERING: Release pairs with the Acquire of `places`: the bytes of a record that was moved are there.
         if arena.swap(place.at, place.item.0, by, Ordering::Release).is_ok() {

@@ -58,7 +58,7 @@ pub mod header {
     pub const VOID_REASON: usize = 136;
     pub const VOIDED_NS: usize = 144;
     /// The settings that answers are made with, as one number.
-    pub const ANSWERS: usize = 152;
+    pub const SETTINGS: usize = 152;
     /// Counted up by each segment that is sealed: the order in which segments are drained. On a line of its own, with the next:
     /// what is above is read by every lookup.
     pub const SEALED: usize = 256;

@@ -18,6 +18,7 @@ use crate::cache::arena::Arena;
 use crate::cache::fence::Token;
 use crate::cache::layout::slot;
 use crate::cache::record::Key;
+use crate::cache::segment::Owner;
 use crate::limits::LEASE_MAX;
 
 const OPEN_TO_ALL: u16 = u16::MAX;
@@ -54,11 +55,11 @@ fn is_ahead(word: u64, now_ns: u64) -> bool {
     left_ms > 0 && left_ms <= LEASE_MAX.as_millis() as u32
 }
 
-/// Asks for the lease of `key` under `token`, for the life `epoch` of `slot`.
+/// Asks for the lease of `key` under `token`, for `owner`.
 ///
 /// ORDERING: Acquire, when it is found free and by the swap, pairs with the Release of `end`: who gets a lease, or finds it ended, sees
 /// what was published under it.
-pub fn ask(arena: &Arena, key: Key, token: Token, (slot, epoch): (u16, u32), now_ns: u64) -> Asked {
+pub fn ask(arena: &Arena, key: Key, token: Token, owner: Owner, now_ns: u64) -> Asked {
     let hash = arena.hash(key)
         ^ (u64::from(token.lane) << 32 | u64::from(token.epoch)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     // The high bits have taken the token in.
@@ -71,7 +72,7 @@ pub fn ask(arena: &Arena, key: Key, token: Token, (slot, epoch): (u16, u32), now
             _ => {}
         }
     }
-    let word = pack(slot, epoch, now_ns);
+    let word = pack(owner.slot, owner.epoch, now_ns);
     match arena.swap(at, seen, word, Ordering::AcqRel) {
         Ok(()) => Asked::Granted(Lease { at, word }),
         Err(_) => Asked::Elsewhere,

@@ -28,7 +28,7 @@ use crate::metrics::{Counter, SlotMetrics};
 use evict::Appender;
 use index::{Item, Place, Published, Standing};
 use lease::{Asked, Lease};
-use segment::Queue;
+use segment::{Owner, Queue};
 use touch::FirstTouch;
 
 /// Repeats of a lookup that was overtaken by recycling; after them it is a miss.
@@ -57,8 +57,8 @@ pub struct Cache {
     ages: Ages,
     /// Where this worker appends. In-process only: fills run on few coroutines, gets never come here.
     appender: Mutex<Appender>,
-    /// The slot and its epoch: whose leases these are.
-    life: (u16, u32),
+    /// Whose segments and leases these are.
+    owner: Owner,
     first_touch: FirstTouch,
 }
 
@@ -101,9 +101,11 @@ pub enum Filled {
 impl Cache {
     /// Access for the worker in `slot`, whose epoch is `epoch`.
     pub fn new(arena: Arc<Arena>, slot: usize, epoch: u32, ages: Ages, metrics: SlotMetrics) -> Cache {
-        let appender = Mutex::new(Appender::new(slot, epoch, metrics.clone()));
+        let slot = u16::try_from(slot).expect("slots are fewer than 65536");
+        let owner = Owner { slot, epoch };
+        let appender = Mutex::new(Appender::new(owner, metrics.clone()));
         let first_touch = FirstTouch::new(&arena);
-        Cache { arena, metrics, ages, appender, life: (slot as u16, epoch), first_touch }
+        Cache { arena, metrics, ages, appender, owner, first_touch }
     }
 
     pub fn arena(&self) -> &Arena {
@@ -187,31 +189,43 @@ impl Cache {
             };
             if found.is_of(key) && found.token() == token {
                 // Two publishers at the same time may both have found a place: the later snapshot's record is the one.
-                latest = match latest {
-                    Some(other) if !is_later(&found, &other.1) => Some(other),
-                    _ => Some((place, found)),
-                };
+                latest = Some(match latest {
+                    Some(other) => self.take_later(hash, other, (place, found)),
+                    None => (place, found),
+                });
             }
         }
         let Some((place, found)) = latest else { return Found::Nothing };
-        match self.is_fit(place, &found, now_ns.saturating_sub(grace_ns)) {
+        match self.is_fit(hash, place, &found, now_ns.saturating_sub(grace_ns)) {
             true => Found::Hit(Hit { packed: found, item: place.item }, place),
             false => Found::Nothing,
         }
     }
 
+    /// The later of two records of a key. The other one goes: when this one is evicted, nobody must find it in its place.
+    #[cold]
+    fn take_later(
+        &self,
+        hash: u64,
+        one: (Place, PackedHeader),
+        other: (Place, PackedHeader),
+    ) -> (Place, PackedHeader) {
+        let is_one = one.1.reading().is_later_than(&other.1.reading());
+        let (later, earlier) = if is_one { (one, other) } else { (other, one) };
+        index::replace(&self.arena, hash, earlier.0.item, None);
+        later
+    }
+
     #[inline(always)]
-    fn is_fit(&self, place: Place, found: &PackedHeader, now_ns: u64) -> bool {
+    fn is_fit(&self, hash: u64, place: Place, found: &PackedHeader, now_ns: u64) -> bool {
         let age_max = if found.is_missing() { self.ages.missing_ns } else { self.ages.found_ns };
-        if found.reading().age_ns(now_ns) > age_max || !found.is_plausible(self.arena.layout().segment_size) {
-            return false;
-        }
-        let holds = self.first_touch.holds(&self.arena, place, found);
+        let holds = found.is_plausible(self.arena.layout().segment_size)
+            && self.first_touch.holds(&self.arena, place, found, now_ns);
         if !holds {
             self.metrics.count(Counter::CacheDamaged);
-            index::replace(&self.arena, self.arena.hash(found.unpack().key), place.item, None);
+            index::replace(&self.arena, hash, place.item, None);
         }
-        holds
+        holds && found.reading().age_ns(now_ns) <= age_max
     }
 
     /// Appends the hit's body to `out`. False, with `out` as before, when the record was recycled meanwhile.
@@ -236,7 +250,7 @@ impl Cache {
     /// Asks to be the one who fills `key`, over all workers, for a fetch under `token`.
     pub fn ask_lease(&self, key: Key, token: Token, now_ns: u64) -> Asked {
         match self.is_on() {
-            true => lease::ask(&self.arena, key, token, self.life, now_ns),
+            true => lease::ask(&self.arena, key, token, self.owner, now_ns),
             false => Asked::OpenToAll,
         }
     }
@@ -317,11 +331,6 @@ enum Found {
     Hit(Hit, Place),
     Nothing,
     Overtaken,
-}
-
-#[cold]
-fn is_later(one: &PackedHeader, other: &PackedHeader) -> bool {
-    one.reading().is_later_than(&other.reading())
 }
 
 #[cfg(test)]

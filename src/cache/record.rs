@@ -354,12 +354,9 @@ impl RecordHeader {
         }
     }
 
-    /// Whether the lengths fit each other and `room_bytes`.
-    #[inline]
+    /// Whether the lengths fit each other and `room_bytes`, and the kind is one.
     pub fn is_plausible(&self, room_bytes: usize) -> bool {
-        let len = self.len_bytes as usize;
-        let (zstd_at, zstd_len) = self.place(Encoding::Zstd);
-        len > RECORD_HEADER_SIZE_BYTES && len <= room_bytes && zstd_at + zstd_len <= len
+        self.len_bytes > 0 && PackedHeader(self.pack()).is_plausible(room_bytes)
     }
 
     /// Offset and length of the head lines.
@@ -500,12 +497,13 @@ impl Record {
 
     /// A record copied out of the arena, if its lengths, ETag and checksum hold and its archive validates.
     pub fn open(bytes: &[u8]) -> Option<Record> {
-        let record = Record::sealed(bytes)?;
-        record.entry().is_some().then_some(record)
+        let record = Record::checked(bytes)?;
+        let validates = rkyv::access::<ArchivedEntry, RkyvError>(&record.archive).is_ok();
+        validates.then_some(record)
     }
 
     /// The same without a look at the archive's structure.
-    pub fn sealed(bytes: &[u8]) -> Option<Record> {
+    pub fn checked(bytes: &[u8]) -> Option<Record> {
         let (head, rest) = bytes.split_at_checked(RECORD_HEADER_SIZE_BYTES)?;
         let word = |n: usize| u64::from_le_bytes(head[n * 8..][..8].try_into().expect("eight bytes"));
         let header = RecordHeader::unpack(&std::array::from_fn(word));

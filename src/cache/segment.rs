@@ -118,9 +118,14 @@ pub struct OpenSegment {
 }
 
 impl OpenSegment {
-    /// Claims a segment seen as Free. None: somebody else was faster.
-    pub fn open(arena: &Arena, segment: usize, queue: Queue, owner: Owner) -> Option<OpenSegment> {
-        if !change_state(arena, segment, State::Free.pack(), State::Open(queue, owner)) {
+    /// Claims a segment whose state was seen as Free. None: somebody else was faster.
+    pub fn open(
+        arena: &Arena,
+        (segment, seen): (usize, u64),
+        queue: Queue,
+        owner: Owner,
+    ) -> Option<OpenSegment> {
+        if !change_state(arena, segment, seen, State::Open(queue, owner)) {
             return None;
         }
         // ORDERING: this fence stands between taking the segment over, with the generation that `free` has raised, and the first new

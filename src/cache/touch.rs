@@ -25,13 +25,18 @@ impl FirstTouch {
         FirstTouch { adopted_ns, checked: (0..buckets).map(|_| AtomicU8::new(0)).collect() }
     }
 
-    /// Whether the record found at `place` may be used.
+    /// Whether the record found at `place` may be used at `now_ns`.
     #[inline]
-    pub fn holds(&self, arena: &Arena, place: Place, found: &PackedHeader) -> bool {
-        // What was born since is from a process that this master has forked.
-        self.adopted_ns == 0
-            || found.reading().born_ns >> BORN_SHIFT > self.adopted_ns >> BORN_SHIFT
-            || self.check(arena, place, found)
+    pub fn holds(&self, arena: &Arena, place: Place, found: &PackedHeader, now_ns: u64) -> bool {
+        self.adopted_ns == 0 || self.is_born_since(found, now_ns) || self.check(arena, place, found)
+    }
+
+    /// Whether it is from a process that this master has forked: born after the arena was adopted, and not in the future.
+    fn is_born_since(&self, found: &PackedHeader, now_ns: u64) -> bool {
+        let units =
+            |ns: u64| ((ns >> BORN_SHIFT) as u32).wrapping_sub((self.adopted_ns >> BORN_SHIFT) as u32);
+        let born = units(found.reading().born_ns);
+        born > 0 && born <= units(now_ns)
     }
 
     #[cold]
@@ -46,8 +51,8 @@ impl FirstTouch {
         }
         let mut bytes = Vec::new();
         if !segment::copy_out(arena, place.item, 0, found.len_bytes(), &mut bytes) {
-            // Recycled meanwhile: the copy of its body will find out.
-            return true;
+            // Recycled meanwhile, as the copy of its body will find out; or it ends where no record can.
+            return !segment::is_current(arena, place.item);
         }
         let holds = Record::open(&bytes).is_some();
         if holds {

@@ -116,6 +116,13 @@ pub fn cursor(arena: &Arena) -> Option<Cursor> {
     (xmin != 0).then(|| Cursor { xmin, followed: get(header::FEED_FOLLOWED), life: get(header::FEED_LIFE) })
 }
 
+/// Whoever comes next begins anew, and voids everything.
+///
+/// ORDERING: Release pairs with the Acquire of `cursor`.
+pub fn forget_cursor(arena: &Arena) {
+    arena.store(header::FEED_CURSOR, 0, Ordering::Release);
+}
+
 /// Notes where this feed stands. An old cursor beside new surroundings would skip changes, so it goes first.
 ///
 /// ORDERING: Release pairs with the Acquire of `cursor`, which reads the xmin first.

@@ -437,7 +437,7 @@ impl Config {
     }
 
     /// The settings that answers are made with, as one number: cached answers of other settings are of no use.
-    pub fn answers_hash(&self) -> u64 {
+    pub fn settings_hash(&self) -> u64 {
         let settings = format!("{:?} {:?} {}", self.campus, self.public_url, self.placeholders);
         rapidhash::v3::rapidhash_v3(settings.as_bytes())
     }

@@ -175,8 +175,9 @@ impl Follower {
         if self.trouble.as_deref() != Some(why) {
             self.void(Reason::Triggers);
         }
-        // Whatever goes by meanwhile, it begins anew.
+        // Whatever goes by meanwhile, it begins anew, and so does whoever comes after it.
         self.place = None;
+        watermark::forget_cursor(&self.arena);
         self.stand_back(State::Unfollowable, why)
     }
 

@@ -69,7 +69,7 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
         }
         let [commanded] = wait_readable([commands.fd()], BEAT_PERIOD);
         while let Some(command) = commanded.then(|| commands.take()).flatten() {
-            if command == Command::Drain {
+            if matches!(command, Command::Drain | Command::Orphaned) {
                 return 0;
             }
         }

@@ -15,7 +15,7 @@ const EXIT_ABSENT: i32 = 1;
 
 /// Prints the records of `key`; `body_only`: the JSON body of the valid one, as it is sent.
 pub fn run(arena: &Arena, key: Key, body_only: bool) -> Result<i32> {
-    let found = census::find(arena, key);
+    let found = census::records_of(arena, key);
     let mut out = Vec::new();
     if body_only {
         let Some(found) = found.iter().find(|found| census::is_valid(arena, found.record.header())) else {

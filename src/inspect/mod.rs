@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use crate::cache::arena::UncheckedArena;
 use crate::cache::{census, verify, Arena};
 use crate::cli::{Cache, CacheVerb};
-use crate::config::{Config, Sources};
+use crate::config::{Config, RuntimeDir, Sources};
 use crate::control::{self, Question};
 use crate::metrics::MetricsPage;
 use crate::os::mmap::SharedMemory;
@@ -75,13 +75,10 @@ fn directory(args: &Cache) -> Result<PathBuf> {
         sources.flag("--runtime-dir", "runtime_dir", Some(path.display()));
     }
     let asked = Config::new(sources)?.runtime_dir;
-    let dev = Path::new(DEV_DIRECTORY);
-    let configured = runtime_directory::path(&asked);
-    match configured {
-        // Whoever has named one means it; else a server of `dev` in this directory is the nearer one.
-        Some(path) if !matches!(asked, crate::config::RuntimeDir::Auto) || !dev.exists() => Ok(path),
-        None if !dev.exists() => anyhow::bail!("no runtime directory is known; --runtime-dir names it"),
-        _ => Ok(dev.canonicalize()?),
+    // Whoever has named one means it; else a `dev` that runs in this directory is the nearer one.
+    match Path::new(DEV_DIRECTORY).canonicalize() {
+        Ok(dev) if asked == RuntimeDir::Auto && control::is_answered(&dev) => Ok(dev),
+        _ => runtime_directory::path(&asked).context("no runtime directory is known; --runtime-dir names it"),
     }
 }
 
@@ -101,7 +98,8 @@ impl Server {
         let mut fds = control::ask(directory, Question::Memory)?.into_iter();
         let mut next = || fds.next().context("the server sends no memory");
         let memory = Arc::new(SharedMemory::open_to_read(next()?).context("mapping the arena")?);
-        let metrics = MetricsPage::open_to_read(next()?).context("mapping the metrics page")?;
+        let metrics = MetricsPage::open_to_read(next()?)
+            .context("mapping the metrics page; a server of another version has others")?;
         let arena = UncheckedArena::new(memory.clone()).open().context("the server's arena")?;
         let slots = Slots::new(memory, *arena.layout());
         Ok(Server { arena, metrics, slots })

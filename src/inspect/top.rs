@@ -26,7 +26,7 @@ pub fn take(server: &Server, count: usize, period: Duration) -> String {
     let _ = write!(out, "{:>7} {:>9} {:>9} {:>6}  key", "share", "hits/s", "bytes", "valid");
     for (key, times) in sorted.into_iter().take(count) {
         let share = times as f64 / samples.len() as f64;
-        let found = census::find(&server.arena, key).into_iter().next();
+        let found = census::records_of(&server.arena, key).into_iter().next();
         let bytes = found.as_ref().map_or(0, |found| found.record.header().len_bytes);
         let valid = found.is_some_and(|found| census::is_valid(&server.arena, found.record.header()));
         let valid = if valid { "yes" } else { "no" };

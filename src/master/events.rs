@@ -71,6 +71,8 @@ impl Events {
 
     /// Waits for one child, up to `limit`. None: the limit passed, or a request to stop came first.
     pub fn wait_for(&mut self, child: Pid, limit: Duration) -> Option<Ending> {
+        // Nobody is there to answer questions any more, or yet.
+        self.control = None;
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -58,14 +58,13 @@ impl Seats {
         sitting.for_each(|worker| worker.commander.send(Command::Reload));
     }
 
-    /// Has a worker void every cached answer. False: there is none to do it.
+    /// Has every worker void every cached answer: one of them may be stuck. False: there is none to do it.
     pub fn clear_cache(&mut self) -> bool {
-        let mut workers = self.0.iter_mut().filter(|seat| seat.role != Role::Feed);
-        let worker = workers.find_map(|seat| seat.child.as_mut());
-        worker.is_some_and(|worker| {
-            worker.commander.send(Command::Clear);
-            true
-        })
+        let workers = self.0.iter_mut().filter(|seat| seat.role != Role::Feed);
+        let asked = workers
+            .filter_map(|seat| seat.child.as_mut())
+            .map(|worker| worker.commander.send(Command::Clear));
+        asked.count() > 0
     }
 
     /// Time until the next empty seat is due.

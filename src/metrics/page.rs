@@ -12,7 +12,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use crate::metrics::names::{Counter, COUNTERS};
+use nix::errno::Errno;
+
+use crate::metrics::names::{Counter, COUNTERS, METRICS};
 use crate::os::mmap::SharedMemory;
 
 const BLOCK_WORDS: usize = 64;
@@ -21,7 +23,9 @@ pub const SAMPLES: usize = 256;
 /// Of the hits one in so many is a sample: a prime, so that no rhythm of a client's hides anything.
 pub const SAMPLE_ONE_IN: u64 = 61;
 const BLOCK_SIZE_BYTES: usize = BLOCK_WORDS * 8 + SAMPLES * 16;
-const _: () = assert!(COUNTERS <= BLOCK_WORDS);
+/// The first block's last word: the page's shape.
+const SHAPE_AT: usize = (BLOCK_WORDS - 1) * 8;
+const _: () = assert!(COUNTERS < BLOCK_WORDS);
 
 /// All slots' counters.
 #[derive(Clone)]
@@ -45,16 +49,20 @@ impl MetricsPage {
     pub fn create(slots: usize) -> nix::Result<MetricsPage> {
         let memory =
             SharedMemory::create("catwalk-metrics", (slots * BLOCK_SIZE_BYTES).next_multiple_of(4096))?;
+        memory.word(SHAPE_AT).store(shape(), Ordering::Relaxed);
         Ok(MetricsPage { memory: Arc::new(memory), slots })
     }
 
     /// The page of a running server, to look at only.
     ///
     /// # Errors
-    /// What mmap(2) says; EINVAL for what is no page.
+    /// What mmap(2) says; EINVAL for what is no page of this version.
     pub fn open_to_read(fd: OwnedFd) -> nix::Result<MetricsPage> {
         let memory = SharedMemory::open_to_read(fd)?;
         let slots = memory.size_bytes() / BLOCK_SIZE_BYTES;
+        if slots == 0 || memory.word(SHAPE_AT).load(Ordering::Relaxed) != shape() {
+            return Err(Errno::EINVAL);
+        }
         Ok(MetricsPage { memory: Arc::new(memory), slots })
     }
 
@@ -83,6 +91,12 @@ impl MetricsPage {
         let offset = slot * BLOCK_SIZE_BYTES + counter as usize * 8;
         self.memory.word(offset).load(Ordering::Relaxed)
     }
+}
+
+/// What a page's counters are, as one number: another version's are others.
+fn shape() -> u64 {
+    let names: Vec<_> = METRICS.iter().map(|metric| (metric.name, metric.labels)).collect();
+    rapidhash::v3::rapidhash_v3(format!("{BLOCK_SIZE_BYTES} {names:?}").as_bytes())
 }
 
 fn sample_at(slot: usize, n: usize) -> usize {

@@ -58,6 +58,8 @@ pub fn lock_for_process(file: &File) -> nix::Result<bool> {
 pub enum Command {
     /// Stop accepting, finish what is under way, end.
     Drain,
+    /// The master is gone: the same, and soon.
+    Orphaned,
     /// Accept from listener `n` too: the worker it belongs to is in back-off.
     Adopt(u8),
     /// Give listener `n` back.
@@ -86,7 +88,7 @@ impl Commander {
     /// Sends a command; a worker that is gone or doesn't read is dealt with elsewhere.
     pub fn send(&mut self, command: Command) {
         let bytes = match command {
-            Command::Drain => [b'D', 0],
+            Command::Drain | Command::Orphaned => [b'D', 0],
             Command::Adopt(n) => [b'A', n],
             Command::Release(n) => [b'R', n],
             Command::Reload => [b'T', 0],
@@ -101,7 +103,7 @@ impl Commands {
         std::os::fd::AsFd::as_fd(&self.0)
     }
 
-    /// The next command. None when there is none yet; `Drain` when the master is gone.
+    /// The next command. None when there is none yet; `Orphaned` when the master is gone.
     pub fn take(&mut self) -> Option<Command> {
         let mut bytes = [0u8; 2];
         match self.0.read(&mut bytes) {
@@ -114,7 +116,7 @@ impl Commands {
             },
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => None,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => None,
-            _ => Some(Command::Drain),
+            _ => Some(Command::Orphaned),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Shared memory: a sealed memfd, or a file of a directory that lies in memory, fully allocated, mapped once and inherited across fork.
 //! Runs in: master (create), worker (use), offline (look).
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, Flock, FlockArg, SealFlag};
+use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::unistd::ftruncate;
 
@@ -52,8 +52,11 @@ impl SharedMemory {
         let file =
             options.read(true).write(true).create_new(true).mode(0o600).open(&unfinished).map_err(errno)?;
         let fd = OwnedFd::from(file);
-        allocate(&fd, size_bytes)?;
-        std::fs::rename(&unfinished, path).map_err(errno)?;
+        let made = allocate(&fd, size_bytes).and_then(|()| std::fs::rename(&unfinished, path).map_err(errno));
+        if let Err(e) = made {
+            let _ = std::fs::remove_file(&unfinished);
+            return Err(e);
+        }
         SharedMemory::map(fd, size_bytes)
     }
 
@@ -119,7 +122,12 @@ impl SharedMemory {
     /// # Errors
     /// What open(2) says.
     pub fn hold(&self) -> std::io::Result<Option<Hold>> {
-        Ok(Flock::lock(self.reopen()?, FlockArg::LockExclusiveNonblock).ok().map(Hold))
+        let file = self.reopen()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Hold(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
     }
 
     pub fn size_bytes(&self) -> usize {
@@ -163,8 +171,9 @@ impl SharedMemory {
     }
 }
 
-/// While it, or a copy of it in a child, is there, nobody else may take the memory over.
-pub struct Hold(#[allow(dead_code, reason = "it is held, not read")] Flock<File>);
+/// While it, or a copy of it in a child, is open, nobody else may take the memory over. Dropping it closes it, and unlocks nothing: whoever
+/// unlocked would do so for all who share it.
+pub struct Hold(#[allow(dead_code, reason = "it is held, not read")] File);
 
 fn allocate(fd: &OwnedFd, size_bytes: usize) -> nix::Result<()> {
     let size = i64::try_from(size_bytes).map_err(|_| Errno::EOVERFLOW)?;

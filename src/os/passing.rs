@@ -7,10 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 use nix::sys::socket::{
     bind, connect, recvmsg, sendmsg, setsockopt, socket, socketpair, sockopt, AddressFamily, ControlMessage,
     ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
 };
+use nix::sys::stat::{fchmodat, FchmodatFlags, Mode};
 
 /// Longest message.
 const MESSAGE_SIZE_MAX_BYTES: usize = 1024;
@@ -28,7 +30,7 @@ fn datagram_socket() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Datagram, flags, None)
 }
 
-/// A socket at `path` that messages can be sent to; senders are named by user.
+/// A socket at `path` that this user can send messages to; senders are named by user.
 ///
 /// # Errors
 /// What bind(2) says.
@@ -36,6 +38,9 @@ pub fn listen(path: &Path) -> nix::Result<OwnedFd> {
     let fd = datagram_socket()?;
     setsockopt(&fd, sockopt::PassCred, &true)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    // Nobody has connected yet, and nobody else may.
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    fchmodat(AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink)?;
     Ok(fd)
 }
 
@@ -85,7 +90,8 @@ pub fn send(to: BorrowedFd<'_>, text: &str, fds: &[BorrowedFd<'_>]) -> nix::Resu
 /// What recvmsg(2) says; EAGAIN where there is none.
 pub fn receive(from: BorrowedFd<'_>) -> nix::Result<Message> {
     let mut bytes = [0; MESSAGE_SIZE_MAX_BYTES];
-    let mut space = nix::cmsg_space!([i32; 4], nix::sys::socket::UnixCredentials);
+    // As many as can be sent (SCM_MAX_FD): descriptors for which there is no room are made all the same, and nobody closes them.
+    let mut space = nix::cmsg_space!([i32; 253], nix::sys::socket::UnixCredentials);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let (mut fds, mut uid) = (Vec::new(), None);
     let len = {
@@ -130,9 +136,11 @@ fn tell_manager(text: &str, fds: &[BorrowedFd<'_>]) -> nix::Result<bool> {
     send(std::os::fd::AsFd::as_fd(&manager), text, fds).map(|()| true)
 }
 
-/// Whether this process is a service of a manager that may keep descriptors.
-pub fn has_manager() -> bool {
+/// Whether this process is a service of a manager that may keep descriptors. From systemd 254 on it says how many ($FDSTORE); before, nobody can
+/// tell.
+pub fn may_store() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
+        && std::env::var_os("FDSTORE").is_none_or(|count| count != "0")
 }
 
 /// The descriptors that this process was born with, by name (sd_listen_fds_with_names(3)). Once: they are the caller's then.
@@ -165,6 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn as_many_descriptors_as_can_be_sent_are_received_and_closed() {
+        let (ours, theirs) = pair().unwrap();
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        send(ours.as_fd(), "many", &[ours.as_fd(); 253]).unwrap();
+        let before = open();
+        let message = receive(theirs.as_fd()).unwrap();
+        assert_eq!(message.fds.len(), 253);
+        drop(message);
+        // Other tests of this process open a few meanwhile.
+        assert!(open() < before + 100);
+    }
+
+    #[test]
     fn a_sender_is_named_by_user() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
@@ -172,6 +193,8 @@ mod tests {
         send(open(&path).unwrap().as_fd(), "it is me", &[]).unwrap();
         let message = receive(listener.as_fd()).unwrap();
         assert_eq!(message.uid, Some(nix::unistd::geteuid().as_raw()));
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o600, "nobody else can send");
         drop(listener);
         assert_eq!(open(&path).err(), Some(Errno::ECONNREFUSED));
     }

@@ -18,7 +18,7 @@ use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
 use crate::db::{self, changes, writes, Pool};
 use crate::heritage::Heritage;
-use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE};
+use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX};
 use crate::metrics::Counter;
 use crate::os::fd::{wait_readable, Command, Commands};
 use crate::os::signal::Termination;
@@ -143,6 +143,10 @@ impl Worker {
             while let Some(command) = commanded.then(|| commands.take()).flatten() {
                 match command {
                     Command::Drain => return self.drain(heritage.config.shutdown_timeout, &beat),
+                    // Whoever comes after this server waits for its memory.
+                    Command::Orphaned => {
+                        return self.drain(heritage.config.shutdown_timeout.min(ORPHAN_DRAIN_MAX), &beat)
+                    }
                     Command::Adopt(n) => self.adopt(heritage, usize::from(n)),
                     Command::Release(n) => self.release(usize::from(n)),
                     Command::Reload => self.reload(heritage),

@@ -173,6 +173,7 @@ fn what_is_too_large_to_keep_holds_up_nobody() {
         held.server.get("/products/3/styles");
         large() > before
     });
+    let elsewhere = held.server.metric("catwalk_cache_elsewhere_total");
     let start = Instant::now();
     let request = "GET /products/3/styles HTTP/1.1\r\nHost: a\r\n\r\n";
     connections.iter_mut().for_each(|connection| connection.send(request.as_bytes()));
@@ -180,4 +181,9 @@ fn what_is_too_large_to_keep_holds_up_nobody() {
         assert_eq!(connection.receive(false).status, 200);
     }
     println!("forty answers after {:?}", start.elapsed());
+    assert_eq!(
+        held.server.metric("catwalk_cache_elsewhere_total"),
+        elsewhere,
+        "nobody waited for another worker"
+    );
 }

@@ -1,5 +1,5 @@
-//! The shared memory's protocols under every interleaving and every reordering that loom knows: the algorithm of
-//! `cache::segment`, `cache::index` and `cache::fence`, line by line, over loom's atomics. Each model is also run
+//! The shared memory's protocols under every interleaving and every reordering that loom knows: the steps of `cache::segment`,
+//! `cache::index`, `cache::evict`, `cache::lease` and `cache::fence` that others can see, over loom's atomics. Each model is also run
 //! with one of its guards taken out, and must find the failure then.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};

@@ -1,6 +1,6 @@
 //! A record that is moved on while others replace it, void it, read it; and a segment whose owner has died.
 
-use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::atomic::{fence, AtomicU64, Ordering};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -142,4 +142,40 @@ fn taken_from_the_dead(in_order: bool) -> impl Fn() + Sync + Send + 'static {
 fn the_dead_write_no_more() {
     assert!(!breaks(taken_from_the_dead(true)));
     assert!(breaks(taken_from_the_dead(false)), "an epoch without order");
+}
+
+/// Two publishers find no record of a key and each takes a place of its own: `index::publish`, then `settle`. The later one's stays,
+/// and no earlier one beside it.
+fn two_publish(fenced: bool) -> impl Fn() + Sync + Send + 'static {
+    move || {
+        let places = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        // The position of the snapshot is the place's number and one.
+        let publish = move |places: &[AtomicU64; 2], own: usize| {
+            let position = own as u64 + 1;
+            let _ = places[own].compare_exchange(0, position, Ordering::Release, Ordering::Relaxed);
+            if fenced {
+                fence(Ordering::SeqCst);
+            }
+            let found = places[1 - own].load(Ordering::Acquire);
+            let earlier = if found > position { own } else { 1 - own };
+            if found != 0 {
+                let seen = if found > position { position } else { found };
+                let _ = places[earlier].compare_exchange(seen, 0, Ordering::Release, Ordering::Relaxed);
+            }
+        };
+        let other = {
+            let places = places.clone();
+            thread::spawn(move || publish(&places, 0))
+        };
+        publish(&places, 1);
+        other.join().expect("it ends");
+        let left = [places[0].load(Ordering::Relaxed), places[1].load(Ordering::Relaxed)];
+        assert_eq!(left, [0, 2], "an earlier record stays behind the later one");
+    }
+}
+
+#[test]
+fn of_two_publishers_one_sees_the_other() {
+    assert!(!breaks(two_publish(true)));
+    assert!(breaks(two_publish(false)), "without the fence between publishing and looking");
 }

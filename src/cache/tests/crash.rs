@@ -53,8 +53,9 @@ fn text(id: i64, version: u64) -> String {
     format!("{id}@{version}:{}", "v".repeat((id as usize * 997 + version as usize * 31) % 40_000))
 }
 
-/// What a worker does: fills, finds, voids, has leases, until segments of both queues were drained.
-fn script(cache: &Cache) {
+/// What a worker does: fills, finds, voids, has leases, until segments of both queues were drained. `voided`: of each key, the version
+/// before which all are void.
+fn script(cache: &Cache, voided: &SharedMemory) {
     for round in 0..25u64 {
         for id in 0..KEYS {
             let asked = cache.ask_lease(key(id), cache.token(key(id)), 5_000_000);
@@ -70,7 +71,9 @@ fn script(cache: &Cache) {
             put(cache, id, &"m".repeat(15_000));
             (0..2).for_each(|_| drop(get(cache, key(id), 0)));
         }
-        cache.forget(key(round as i64 % KEYS));
+        let id = round as i64 % KEYS;
+        cache.forget(key(id));
+        voided.word(id as usize * 8).store(round + 1, Ordering::Relaxed);
     }
 }
 
@@ -88,7 +91,7 @@ fn children() {
     let full = full_arena();
     // The script does what it is for.
     let cache = cache_on(copy_of(&full), 0);
-    script(&cache);
+    script(&cache, &SharedMemory::create("test", 4096).unwrap());
     let count = |counter| cache.metrics.page().total(counter);
     let counts = [Counter::CacheRecycled, Counter::CacheMoved, Counter::CacheEvicted].map(count);
     assert!(counts.into_iter().all(|count| count > 8), "recycled, moved, evicted: {counts:?}");
@@ -96,14 +99,14 @@ fn children() {
     let step = std::env::var("CRASH_STEP").ok().and_then(|n| n.parse().ok()).unwrap_or(16);
     let (mut point, mut died) = (clock::boottime_ns() % step, 0);
     loop {
-        let arena = copy_of(&full);
+        let (arena, voided) = (copy_of(&full), SharedMemory::create("test", 4096).unwrap());
         let theirs = arena.clone();
         // SAFETY: the harness's other thread only waits for this one, and holds no lock that the child might want.
         let child = match unsafe { nix::unistd::fork() }.expect("a fork") {
             nix::unistd::ForkResult::Parent { child } => child,
             nix::unistd::ForkResult::Child => {
                 POINTS.set((0, point));
-                script(&cache_on(theirs, 0));
+                script(&cache_on(theirs, 0), &voided);
                 fork::end_at_once(0);
             }
         };
@@ -111,7 +114,7 @@ fn children() {
             std::iter::repeat_with(fork::reap).find_map(|reaped| reaped.filter(|(pid, _)| *pid == child));
         let (_, ending) = ending.expect("the child ends");
         end_life(&arena, 0);
-        live_on(&arena, point);
+        live_on(&arena, &voided, point);
         match ending {
             Ending::Exit(0) => break,
             Ending::Exit(ENDED) => died += 1,
@@ -124,13 +127,18 @@ fn children() {
 }
 
 /// What must hold after a death at `point`.
-fn live_on(arena: &Arc<Arena>, point: u64) {
+fn live_on(arena: &Arc<Arena>, voided: &SharedMemory, point: u64) {
     let verdict = verify::verify(arena);
     assert!(verdict.is_sound(), "after a death at point {point}: {verdict}");
     let cache = cache_on(arena.clone(), 2);
     for id in 0..KEYS {
         if let Some(found) = get(&cache, key(id), 0) {
             let version = found.split(['@', ':']).nth(1).and_then(|v| v.parse().ok()).expect("a version");
+            let least = voided.word(id as usize * 8).load(Ordering::Relaxed);
+            assert!(
+                version >= least,
+                "version {version} of {id}, of which all before {least} are void, at point {point}"
+            );
             assert_eq!(found, text(id, version), "after a death at point {point}");
         }
     }

@@ -23,7 +23,7 @@ const AGES: Ages =
     Ages { found_ns: 1_000 * MS, missing_ns: 100 * MS, watermark_ns: u64::MAX, stale_ns: 5_000 * MS };
 
 fn purpose(size_bytes: usize) -> Purpose {
-    Purpose { cache_size_bytes: size_bytes, workers: 1, answers: 5 }
+    Purpose { cache_size_bytes: size_bytes, workers: 1, settings: 5 }
 }
 
 fn arena(size_bytes: usize) -> Arc<Arena> {
@@ -191,13 +191,14 @@ fn each_gate_refuses_what_it_is_for() {
     assert_eq!(poke(header::MAGIC, 0), Gate::Magic);
     assert_eq!(poke(header::SCHEMA_VERSION, 99), Gate::Schema(99));
     assert_eq!(poke(header::ABI_HASH, 1), Gate::Abi);
-    for (at, value) in [
-        (header::CACHE_SIZE_BYTES, u64::MAX),
-        (header::CACHE_SIZE_BYTES, 0),
-        (header::WORKERS, 0),
-        (header::WORKERS, u64::MAX),
-        (header::SIZE_BYTES, 4096),
-    ] {
+    for (at, value) in
+        [(header::CACHE_SIZE_BYTES, u64::MAX), (header::WORKERS, 0), (header::WORKERS, u64::MAX)]
+    {
+        assert_eq!(poke(at, value), Gate::Purpose, "{at} = {value}");
+    }
+    for (at, value) in
+        [(header::CACHE_SIZE_BYTES, 0), (header::CACHE_SIZE_BYTES, 1 << 45), (header::SIZE_BYTES, 4096)]
+    {
         assert!(matches!(poke(at, value), Gate::Size { .. }), "{at} = {value}");
     }
 }
@@ -419,8 +420,14 @@ fn a_lease_is_had_by_one_until_its_end_its_deadline_or_its_owners_death() {
 #[test]
 fn scribbled_memory_never_panics_a_reader() {
     for seed in 0..6u64 {
-        let cache = cache(4 << 20);
-        let arena = cache.arena.clone();
+        // Every second one as after a restart, when nothing in it is believed.
+        let memory = arena(4 << 20).memory().clone();
+        let arena = match seed % 2 {
+            0 => UncheckedArena::new(memory).open(),
+            _ => UncheckedArena::new(memory).adopt(&purpose(4 << 20), 900 * MS),
+        };
+        let arena = Arc::new(arena.unwrap());
+        let (cache, mut published) = (cache_on(arena.clone(), 0), 0);
         let mut state = seed;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -453,14 +460,20 @@ fn scribbled_memory_never_panics_a_reader() {
                 cache.copy_head(&hit, &mut Vec::new());
                 cache.read_record(&hit);
             } else {
-                cache.fill(&record(key, token, 0, &"w".repeat((round % 4000) as usize)));
+                let filled = cache.fill(&record(key, token, 0, &"w".repeat((round % 4000) as usize)));
+                published += usize::from(filled == Filled::Published);
             }
             cache.forget(key);
             if round % 500 == 0 {
-                let _ = (verify::verify(&arena).to_string(), census::take(&arena), census::find(&arena, key));
+                let _ = (
+                    verify::verify(&arena).to_string(),
+                    census::take(&arena),
+                    census::records_of(&arena, key),
+                );
                 lease::count(&arena, next());
             }
         }
+        assert!(published > 100, "{published} fills of 6000 rounds found a place");
     }
 }
 

@@ -25,7 +25,7 @@ struct Feed {
 
 impl Feed {
     fn start(server: &Server) -> Feed {
-        let purpose = Purpose { cache_size_bytes: 4 << 20, workers: 1, answers: 0 };
+        let purpose = Purpose { cache_size_bytes: 4 << 20, workers: 1, settings: 0 };
         let memory = Arc::new(SharedMemory::create("test", purpose.layout().size_bytes).unwrap());
         let arena = Arc::new(Arena::format(memory, &purpose, 5));
         let metrics = MetricsPage::create(1).unwrap().slot(0);
@@ -278,6 +278,7 @@ fn while_a_trigger_is_missing_the_watermark_stands_still() {
         (0..3).for_each(|_| assert_eq!(feed.look(), Outcome::Lost, "{broken}"));
         assert_eq!((feed.watermark_ns(), feed.voids()), (stood_ns, voids + 1), "{broken}");
         assert_eq!(watermark::state(&feed.arena), State::Unfollowable);
+        assert_eq!(watermark::cursor(&feed.arena), None, "whoever comes next begins anew");
         let why = catwalk::db::changes::problems(&db).unwrap().unwrap();
         assert!(why.contains(problem), "{why}");
         db.batch_execute(&format!("{repair} select catwalk_follow(name) from catwalk_followed")).unwrap();
