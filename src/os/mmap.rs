@@ -1,7 +1,8 @@
 //! Shared memory: a sealed memfd, or a file of a directory that lies in memory, fully allocated, mapped once and inherited across fork.
 //! Runs in: master (create), worker (use), offline (look).
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, SealFlag};
+use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, Flock, FlockArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::unistd::ftruncate;
 
@@ -122,11 +123,10 @@ impl SharedMemory {
     /// # Errors
     /// What open(2) says.
     pub fn hold(&self) -> std::io::Result<Option<Hold>> {
-        let file = self.reopen()?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Hold(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(e),
+        match Flock::lock(self.reopen()?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Hold(ManuallyDrop::new(lock)))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(e.into()),
         }
     }
 
@@ -171,9 +171,9 @@ impl SharedMemory {
     }
 }
 
-/// While it, or a copy of it in a child, is open, nobody else may take the memory over. Dropping it closes it, and unlocks nothing: whoever
-/// unlocked would do so for all who share it.
-pub struct Hold(#[allow(dead_code, reason = "it is held, not read")] File);
+/// While it, or a copy of it in a child, is open, nobody else may take the memory over. It goes with the last process that has it: whoever
+/// unlocked it would do so for all.
+pub struct Hold(#[allow(dead_code, reason = "it is held, not read")] ManuallyDrop<Flock<File>>);
 
 fn allocate(fd: &OwnedFd, size_bytes: usize) -> nix::Result<()> {
     let size = i64::try_from(size_bytes).map_err(|_| Errno::EOVERFLOW)?;

@@ -31,6 +31,11 @@ fn sources() -> Vec<PathBuf> {
     all
 }
 
+/// A room's tests, in a file or a directory of their own.
+fn is_test(path: &Path) -> bool {
+    path.ends_with("tests.rs") || path.parent().is_some_and(|dir| dir.ends_with("tests"))
+}
+
 #[test]
 fn every_file_opens_with_its_purpose_and_where_it_runs() {
     for path in sources() {
@@ -38,7 +43,7 @@ fn every_file_opens_with_its_purpose_and_where_it_runs() {
         assert!(text.starts_with("//! "), "{} has no purpose", path.display());
         let head: String = text.lines().take_while(|l| l.starts_with("//!")).collect();
         let is_map = path.ends_with("lib.rs");
-        let is_test = path.ends_with("tests.rs");
+        let is_test = is_test(&path);
         assert!(
             is_map || is_test || head.contains("Runs in: ") || head.contains("Imported by"),
             "{}: where does it run?",
@@ -180,7 +185,7 @@ fn comments_speak_of_the_present() {
             assert!(!text.contains(word), "{}: {word}", path.display());
         }
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-        if !path.ends_with("tests.rs") {
+        if !is_test(&path) {
             assert!(!code.contains(".unwrap()"), "{}: unwrap outside tests", path.display());
         }
     }
