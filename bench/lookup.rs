@@ -91,6 +91,20 @@ fn one_hot_key(bencher: Bencher<'_, '_>) {
     lookups(bencher, &CACHE, |_| 17);
 }
 
+/// The same, each thread on a cache of its own: what two cores of this machine do when they share nothing.
+#[divan::bench(threads = [1, 2])]
+fn one_hot_key_each(bencher: Bencher<'_, '_>) {
+    thread_local! {
+        static OWN: Cache = filled(256, 1024);
+    }
+    bencher.counter(ItemsCount::new(1000u32)).bench(|| {
+        OWN.with(|cache| {
+            let mut out = Vec::with_capacity(8192);
+            (0..1000).for_each(|_| read(cache, 17, &mut out));
+        });
+    });
+}
+
 #[divan::bench(threads = [1, 2])]
 fn zipf(bencher: Bencher<'_, '_>) {
     static CACHE: LazyLock<(Cache, Vec<i64>)> = LazyLock::new(|| (filled(100_000, 1024), draws(100_000)));
