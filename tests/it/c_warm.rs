@@ -37,7 +37,7 @@ impl Shop {
             Some(_) => command.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\"", BIN]),
             None => command.args(["-c", "exec \"$0\" \"$@\"", BIN]),
         };
-        command.args(["serve", "--database-url", &self.database.database_url()]);
+        command.arg("serve").env("DATABASE_URL", self.database.database_url());
         command.env("CATWALK_LISTEN", "127.0.0.1:0").env("CATWALK_PUBLIC_URL", "http://shop.example");
         command.env("CATWALK_WORKERS", "2").env("CATWALK_CACHE_SIZE", "8MiB");
         // What is counted here is not to depend on a feed that has to wait for its turn.
@@ -203,6 +203,17 @@ fn another_databases_records_are_void() {
         assert_eq!(server.get(&format!("/products/{id}")).json()["name"], "other");
     }
     assert!(other.log().contains("every cached answer is void: it is another database"), "{}", other.log());
+}
+
+/// What the memory says of freshness was said of the database of then.
+#[test]
+fn for_a_database_that_nobody_has_seen_nothing_is_answered() {
+    let shop = Shop::new();
+    let memory = shop.used();
+    let server = shop.start(Some(memory.as_fd()), |command| {
+        command.env("CATWALK_CACHE_STALENESS_MAX", "1h").env("DATABASE_URL", "postgresql:///gone?host=/nowhere");
+    });
+    assert_eq!(server.get("/products/7").status, 503);
 }
 
 #[test]

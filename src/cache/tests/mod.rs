@@ -299,6 +299,8 @@ fn of_two_records_of_a_key_the_later_one_is_served() {
             false => (publish(10, "earlier"), publish(20, "later")),
         };
         assert_eq!(get(&cache, key(1), 0).as_deref(), Some("later"));
+        let left = index::matches(&cache.arena, cache.arena.hash(key(1))).count();
+        assert_eq!(left, 1, "nobody finds the earlier one when the later one is evicted");
         assert_eq!(cache.fill(&record(key(1), token, 15, "between")), Filled::Overtaken);
         assert_eq!(cache.fill(&record(key(1), token, 30, "latest")), Filled::Published);
         assert_eq!(get(&cache, key(1), 0).as_deref(), Some("latest"));
