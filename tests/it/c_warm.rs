@@ -211,7 +211,9 @@ fn for_a_database_that_nobody_has_seen_nothing_is_answered() {
     let shop = Shop::new();
     let memory = shop.used();
     let server = shop.start(Some(memory.as_fd()), |command| {
-        command.env("CATWALK_CACHE_STALENESS_MAX", "1h").env("DATABASE_URL", "postgresql:///gone?host=/nowhere");
+        command
+            .env("CATWALK_CACHE_STALENESS_MAX", "1h")
+            .env("DATABASE_URL", "postgresql:///gone?host=/nowhere");
     });
     assert_eq!(server.get("/products/7").status, 503);
 }

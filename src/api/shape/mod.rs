@@ -295,6 +295,9 @@ impl Serialize for SkusJson<'_> {
 mod tests {
     use super::*;
     use crate::cache::Kind;
+    use crate::catalogue::{
+        Answer, Characteristic, Edge, Meta, NumberedPhoto, Question, RatingCount, Review,
+    };
     use crate::config::Sources;
 
     fn shaper() -> Shaper {
@@ -352,5 +355,93 @@ mod tests {
         let shaper = shaper();
         assert_eq!(shaper.dialect.absolute("/pictures/1-1.svg"), "http://127.0.0.1:8080/pictures/1-1.svg");
         assert_eq!(shaper.dialect.absolute("uhttps://x/y"), "uhttps://x/y");
+    }
+
+    /// One of each kind, with everything in it that there can be.
+    fn everything() -> [(Kind, u16, View); 8] {
+        let name = |name: &str| name.to_string();
+        let product = Product {
+            id: 1,
+            name: name("Hat"),
+            slogan: name("s"),
+            description: name("d"),
+            category: name("c"),
+            default_price: name("1.00"),
+            created_at_us: 1,
+            updated_at_us: 2,
+        };
+        let photo = NumberedPhoto { id: 3, url: name("/p") };
+        let style = Style {
+            id: 4,
+            name: name("Red"),
+            original_price: name("2.00"),
+            sale_price: Some(name("1.50")),
+            default_style: true,
+            photos: vec![Photo { url: Some(name("/u")), thumbnail_url: None }],
+            skus: vec![Sku { id: 5, size: Some(name("M")), quantity: Some(6) }],
+        };
+        let review = Review {
+            id: 7,
+            rating: 4,
+            summary: name("s"),
+            recommend: true,
+            response: None,
+            body: name("b"),
+            date_us: 8,
+            reviewer_name: name("r"),
+            helpfulness: 9,
+            photos: vec![photo.clone()],
+        };
+        let characteristics = vec![Characteristic { id: 1, name: name("Fit"), value: Some(name("3.5")) }];
+        let meta =
+            Meta { counts: vec![RatingCount { rating: 4, recommend: true, reviews: 2 }], characteristics };
+        let answer = Answer {
+            id: 11,
+            body: name("b"),
+            date_us: 12,
+            answerer_name: name("Seller"),
+            helpful: 13,
+            photos: vec![photo],
+        };
+        let question = Question {
+            id: 14,
+            body: name("q"),
+            date_us: 15,
+            asker_name: name("a"),
+            helpful: 16,
+            answers: vec![answer.clone()],
+        };
+        let feature = Feature { feature: name("f"), value: Some(name("v")) };
+        [
+            (Kind::Product, 0, View::Product(product.clone(), vec![feature])),
+            (Kind::Styles, 0, View::Styles(vec![style])),
+            (Kind::Related, 0, View::Related(vec![2, 3])),
+            (Kind::List, 1, View::List(Page { rows: vec![product], more: true })),
+            (Kind::Meta, 0, View::Meta(meta)),
+            (
+                Kind::Reviews,
+                1,
+                View::Reviews(Page { rows: vec![review], more: true }, Some(Edge { date_us: 8, id: 7 })),
+            ),
+            (Kind::Questions, 1, View::Questions(Page { rows: vec![question], more: true })),
+            (Kind::Answers, 1, View::Answers(Page { rows: vec![answer], more: true })),
+        ]
+    }
+
+    /// A cache outlives its server, and an upgrade: an answer that this version would give another look must not be found there.
+    #[test]
+    fn answers_of_another_look_have_another_schema_version() {
+        let mut bytes = Vec::new();
+        for (kind, variant, view) in everything() {
+            let Bodies { head, json, .. } = shaper().shape(Key::variant(kind, 1, variant), view).bodies;
+            assert!(json.len() > 4, "{kind:?}");
+            bytes.extend(head.into_iter().chain(json));
+        }
+        let look = (crate::cache::layout::SCHEMA_VERSION, etag_of(&bytes));
+        assert_eq!(
+            look,
+            (3, 3_604_117_151_237_600_733),
+            "if answers look different now, raise SCHEMA_VERSION, and put both here"
+        );
     }
 }
