@@ -15,7 +15,7 @@ use client::connect;
 use server::Server;
 
 const PORT: u16 = 18_473;
-const RESTARTS: usize = 7;
+const RESTARTS: usize = 9;
 const TRAFFIC: Duration = Duration::from_secs(10);
 
 /// `serve` beside a database that stays, its memory a file of a directory in memory.
@@ -42,7 +42,9 @@ fn wait_for_hit(path: &str) -> Duration {
 
 fn answer(path: &str) -> Option<String> {
     use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", PORT)).ok()?;
+    // A SYN that meets no listener yet would be sent again after a second: asked anew instead.
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], PORT));
+    let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(20)).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).ok()?;
     let mut buf = [0; 65536];
     let len = stream.read(&mut buf).ok()?;
@@ -107,7 +109,7 @@ fn main() {
         std::env::var("RESTART_PRODUCTS").ok().and_then(|n| n.parse().ok()).unwrap_or(800_000);
     let cache = std::env::var("RESTART_CACHE").unwrap_or("1GiB".into());
     let database = Server::start(&["--products", "1", "--cache-size", "0", "--workers", "1"]);
-    database.database().batch_execute("truncate products cascade").expect("an empty catalogue");
+    database.database().batch_execute("truncate products, shoe_images cascade").expect("an empty catalogue");
     let seeded = Command::new(env!("CARGO_BIN_EXE_catwalk"))
         .args(["seed", "--profile", "catalog", "--products", &products.to_string()])
         .args(["--database-url", &database.database_url, "--json"])
@@ -142,6 +144,6 @@ fn main() {
     child.wait().expect("it ends");
     let _ = std::fs::remove_dir_all(&run);
     firsts.sort_by(f64::total_cmp);
-    println!("first hit, ms after the start of the process: median {:.0}, most {:.0}, of {RESTARTS} restarts after kill -9", firsts[RESTARTS / 2], firsts[RESTARTS - 1]);
+    println!("first hit, ms after the start of the process, of {RESTARTS} restarts after kill -9: {firsts:.0?}, median {:.0}", firsts[RESTARTS / 2]);
     println!("hit ratio of the tenth second of traffic: {before:.2} % before, {after:.2} % after");
 }
