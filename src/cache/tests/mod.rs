@@ -381,9 +381,14 @@ fn what_is_found_twice_outlives_what_is_not() {
     for id in 0..10 {
         (0..2).for_each(|_| drop(get(&cache, key(id), 0)));
     }
+    // Found as often, but void: it is worth no copy, nor to be remembered.
+    put(&cache, 30, &body);
+    (0..2).for_each(|_| drop(get(&cache, key(30), 0)));
+    cache.forget(key(30));
     let ring = cache.arena.layout().segments as i64 * 32;
     (1_000..1_000 + ring).for_each(|id| put(&cache, id, &body));
     let there = |id: &i64| matches!(index::standing(&cache.arena, key(*id)), Standing::Present(..));
+    assert_eq!(index::standing(&cache.arena, key(30)), Standing::Unknown);
     assert_eq!((0..20).filter(there).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     // Whoever comes back soon after it was evicted goes to main at once.
     let evicted =
