@@ -78,7 +78,7 @@ impl Slots {
     pub fn end_life(&self, slot: usize) {
         self.set(slot, slot::STATE, Phase::Empty as u64);
         self.set(slot, slot::PID, 0);
-        // ORDERING: Release pairs with the Acquire of `Owner::is_dead`.
+        // ORDERING: Release pairs with the Acquire of `segment::epoch_of`.
         self.word(slot, slot::EPOCH).fetch_add(1, Ordering::Release);
     }
 

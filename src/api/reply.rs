@@ -11,13 +11,12 @@ use crate::api::conditional::{coding, none_match_hits, write_etag, Accepted};
 use crate::api::Site;
 use crate::cache::record::{etag_of, KINDS};
 use crate::cache::{Cache, Encoding, Hit, Kind, Record, RecordHeader};
-use crate::config::parse::KIND_NAMES;
 use crate::config::Config;
 
 /// Configured behaviour of answers, made ready once.
 pub struct Policy {
     /// Lines that JSON answers of shopper routes carry, by kind, and those of no kind.
-    json_lines: [Vec<u8>; KIND_NAMES.len()],
+    json_lines: [Vec<u8>; KINDS.len()],
     other_lines: Vec<u8>,
     origins: Vec<String>,
     token: String,
@@ -27,8 +26,6 @@ pub struct Policy {
     /// Whether the image service takes writes from everybody.
     pub images_are_open: bool,
 }
-
-const _: () = assert!(KIND_NAMES.len() == KINDS.len());
 
 const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After";
 
@@ -48,7 +45,7 @@ fn json_lines(max_age: Duration, open: bool) -> Vec<u8> {
 impl Policy {
     pub fn new(config: &Config) -> Policy {
         let open = config.origins.iter().any(|o| o == "*");
-        let ages = KIND_NAMES.map(|name| config.http_max_ages.get(name).unwrap_or(&config.http_max_age));
+        let ages = KINDS.map(|kind| config.http_max_ages.get(kind.name()).unwrap_or(&config.http_max_age));
         Policy {
             json_lines: ages.map(|age| json_lines(*age, open)),
             other_lines: json_lines(config.http_max_age, open),

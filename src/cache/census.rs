@@ -84,7 +84,7 @@ pub fn records_of(arena: &Arena, key: Key) -> Vec<Found> {
         let header = segment::read_header(arena, place.item).filter(|header| header.key == key)?;
         let mut bytes = Vec::new();
         segment::copy_out(arena, place.item, 0, header.len_bytes as usize, &mut bytes);
-        let queue = segment::locate(arena, place.item).and_then(|(n, _)| segment::state(arena, n).1.queue());
+        let queue = segment::queue_of(arena, place.item);
         Some(Found { record: Record::open(&bytes)?, queue, uses: place.item.uses() })
     };
     let mut found: Vec<Found> = index::matches(arena, arena.hash(key)).filter_map(open).collect();

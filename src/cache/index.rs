@@ -36,6 +36,7 @@ impl Item {
     }
 
     /// As it lies in a bucket.
+    #[cfg(test)]
     pub fn word(self) -> u64 {
         self.0
     }
@@ -158,8 +159,8 @@ pub fn standing(arena: &Arena, key: Key) -> Standing {
                 standing = Standing::Evicted;
             }
         } else if segment::read_header(arena, item).is_some_and(|found| found.key == key) {
-            let queue = segment::locate(arena, item).and_then(|(n, _)| segment::state(arena, n).1.queue());
-            return Standing::Present(queue.unwrap_or(Queue::Small), item.uses());
+            let queue = segment::queue_of(arena, item).unwrap_or(Queue::Small);
+            return Standing::Present(queue, item.uses());
         }
     }
     standing

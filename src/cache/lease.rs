@@ -16,9 +16,8 @@ use std::sync::atomic::Ordering;
 
 use crate::cache::arena::Arena;
 use crate::cache::fence::Token;
-use crate::cache::layout::slot;
 use crate::cache::record::Key;
-use crate::cache::segment::Owner;
+use crate::cache::segment::{self, Owner};
 use crate::limits::LEASE_MAX;
 
 const OPEN_TO_ALL: u16 = u16::MAX;
@@ -81,11 +80,7 @@ pub fn ask(arena: &Arena, key: Key, token: Token, owner: Owner, now_ns: u64) -> 
 
 /// Whether the life of a slot that a word names is over.
 fn is_dead(arena: &Arena, slot: u16, epoch: u16) -> bool {
-    if usize::from(slot) >= arena.layout().slots {
-        return true;
-    }
-    // ORDERING: Acquire pairs with the Release of `Slots::end_life`.
-    arena.load(arena.layout().slot_at(usize::from(slot)) + slot::EPOCH, Ordering::Acquire) as u16 != epoch
+    segment::epoch_of(arena, slot).map(|present| present as u16) != Some(epoch)
 }
 
 /// Ends a lease. Not `kept`: nothing that others could take was published, so nobody need wait for the next one either.

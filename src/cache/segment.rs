@@ -80,13 +80,17 @@ impl State {
 impl Owner {
     /// Whether this life of the slot is over. Only the master ends one, after it has reaped the process.
     pub fn is_dead(self, arena: &Arena) -> bool {
-        if usize::from(self.slot) >= arena.layout().slots {
-            return true;
-        }
-        // ORDERING: Acquire pairs with the Release of `Slots::end_life`: the dead worker's stores are seen.
-        let at = arena.layout().slot_at(usize::from(self.slot)) + slot::EPOCH;
-        arena.load(at, Ordering::Acquire) as u32 != self.epoch
+        epoch_of(arena, self.slot) != Some(self.epoch)
     }
+}
+
+/// The epoch of a slot's present life; None where there is no such slot.
+///
+/// ORDERING: Acquire pairs with the Release of `Slots::end_life`: who finds a life over sees the stores of who had it.
+pub fn epoch_of(arena: &Arena, slot: u16) -> Option<u32> {
+    let slot = usize::from(slot);
+    let is_there = slot < arena.layout().slots;
+    is_there.then(|| arena.load(arena.layout().slot_at(slot) + slot::EPOCH, Ordering::Acquire) as u32)
 }
 
 /// The state of a segment, as a word to swap and unpacked.
@@ -196,6 +200,11 @@ pub fn locate(arena: &Arena, item: Item) -> Option<(usize, usize)> {
     // Both sizes are powers of two, which is cheaper to divide by than it looks to the compiler.
     let (segment, at) = (offset >> layout.segment_size.trailing_zeros(), offset & (layout.segment_size - 1));
     (segment < layout.segments).then_some((segment, at))
+}
+
+/// The queue that an item's record is in.
+pub fn queue_of(arena: &Arena, item: Item) -> Option<Queue> {
+    locate(arena, item).and_then(|(segment, _)| state(arena, segment).1.queue())
 }
 
 /// Whether the item's segment is still in the life that the item was stored in.

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::cache::record::{Kind, KINDS};
 use crate::config::RuntimeDir;
 use crate::limits::{CACHE_SIZE_MIN_BYTES, CACHE_STALENESS_MIN};
 
@@ -176,18 +177,15 @@ pub(super) fn parse_anonymous(text: &str) -> Result<Option<bool>, String> {
     }
 }
 
-/// Kinds of answers, as settings name them.
-pub const KIND_NAMES: [&str; 8] =
-    ["product", "styles", "related", "list", "meta", "reviews", "questions", "answers"];
-
 /// `reviews=10s, styles=1min`
 pub(super) fn parse_max_ages(text: &str) -> Result<BTreeMap<String, Duration>, String> {
+    let kinds = KINDS.map(Kind::name);
     let read = |item: String| {
         let (kind, age) = item.split_once('=').ok_or("expected a list, as in reviews=10s, styles=1min")?;
         let kind = kind.trim();
-        match KIND_NAMES.contains(&kind) {
+        match kinds.contains(&kind) {
             true => Ok((kind.to_string(), parse_duration(age.trim())?)),
-            false => Err(format!("{kind:?} is none of {}", KIND_NAMES.join(", "))),
+            false => Err(format!("{kind:?} is none of {}", kinds.join(", "))),
         }
     };
     parse_list(text).into_iter().map(read).collect()

@@ -1,13 +1,14 @@
 //! `catwalk cache dump`: one record whole, checked.
 //! Runs in: offline.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 
 use anyhow::Result;
 
 use crate::cache::census::{self, Found};
 use crate::cache::index::USES_MAX;
 use crate::cache::{Arena, Encoding, Key};
+use crate::inspect::print;
 use crate::os::clock;
 
 /// Exit status for a key that is not there.
@@ -34,13 +35,6 @@ pub fn run(arena: &Arena, key: Key, body_only: bool) -> Result<i32> {
     }
     print(&out)?;
     Ok(0)
-}
-
-fn print(bytes: &[u8]) -> Result<()> {
-    match std::io::stdout().write_all(bytes) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(()),
-    }
 }
 
 fn write(out: &mut impl Write, arena: &Arena, found: &Found) -> Result<()> {

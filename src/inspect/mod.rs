@@ -59,9 +59,14 @@ pub fn run(args: &Cache) -> Result<i32> {
     Ok(0)
 }
 
-/// Prints a line or several. Whoever has seen enough closes the pipe: no error of ours.
+/// Prints a line or several.
 fn show(text: impl Display) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
+    print(format!("{text}\n").as_bytes())
+}
+
+/// Prints bytes as they are. Whoever has seen enough closes the pipe: no error of ours.
+fn print(bytes: &[u8]) -> Result<()> {
+    match std::io::stdout().write_all(bytes) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(()),
     }
