@@ -19,6 +19,7 @@ use crate::os::{clock, fork, socket};
 use crate::runtime_directory::{self, RuntimeDirectory};
 use crate::slots::Slots;
 use crate::throttle::Throttle;
+use crate::topology::Topology;
 
 /// Everything a worker is born with.
 pub struct Heritage {
@@ -31,6 +32,7 @@ pub struct Heritage {
     pub slots: Slots,
     pub metrics: MetricsPage,
     pub throttle: Throttle,
+    pub topology: Topology,
     /// One listener a worker, all on the same address, all owned by the master: a worker's death closes none.
     pub listeners: Vec<TcpListener>,
     pub address: SocketAddr,
@@ -90,8 +92,10 @@ pub fn create(mut config: Config) -> Result<Heritage> {
     let includes_loopback = !config.is_development();
     let throttle = Throttle::create(config.write_rate, config.write_burst, includes_loopback, seed())
         .context("allocating the table of client addresses")?;
+    let topology = Topology::create(config.nodes().len()).context("allocating the page of database nodes")?;
     Ok(Heritage {
         slots,
+        topology,
         arena,
         _hold: hold,
         directory,

@@ -22,6 +22,7 @@ pub mod runtime; // may in a forked process
 pub mod runtime_directory; // where a running server is found
 pub mod slots; // lives and beats of workers
 pub mod throttle; // how often an address may write
+pub mod topology; // primary and replicas, as this box sees them
 pub mod worker; // one worker
 
 /// Starts logging to standard error, once; later calls change nothing.

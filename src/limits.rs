@@ -75,8 +75,9 @@ pub const SEARCH_SIZE_MAX_BYTES: usize = 1_000;
 pub const IDS_MAX: usize = 100;
 /// Keys fetched by one statement at most.
 pub const BATCH_KEYS_MAX: usize = 64;
-/// Coroutines of a worker that fetch what the cache misses.
-pub const LANES: usize = 4;
+/// Coroutines of a worker that fetch what the cache misses: by ids, and all else.
+pub const LANES_FAST: usize = 3;
+pub const LANES_SLOW: usize = 2;
 /// Stack of a lane: JSON, gzip and rkyv run there, never on a connection's stack.
 pub const LANE_STACK_SIZE_BYTES: usize = 256 * 1024;
 /// Stack of every other coroutine.
@@ -84,6 +85,34 @@ pub const COROUTINE_STACK_SIZE_BYTES: usize = 64 * 1024;
 /// Longest wait for a database connection before 503.
 pub const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Database nodes at most: the primary and its replicas.
+pub const NODES_MAX: usize = 16;
+/// Connections of a node that the workers leave to others: the feed, its watchers, whoever looks after the database.
+pub const ROOM_RESERVED: usize = 10;
+/// Longest wait for a replica to replay what somebody may have seen already; then another node is asked, at last the primary.
+pub const REPLICA_WAIT_MAX: Duration = Duration::from_millis(20);
+/// Longest wait for what is open on the primary, before it is read from beside replicas.
+pub const OPEN_WAIT_MAX: Duration = Duration::from_millis(50);
+/// Longest wait for one answer to a read by ids where another node may be asked.
+pub const REPLICA_TIMEOUT_MAX: Duration = Duration::from_secs(1);
+/// For so long a node is left alone of which a read has failed.
+pub const NODE_OUT: Duration = Duration::from_secs(1);
+/// A node of which nothing is heard for so long can't be reached.
+pub const NODE_SILENCE_MAX: Duration = Duration::from_millis(500);
+/// How often a node is looked at: with replicas, and alone.
+pub const NODE_PERIOD: Duration = Duration::from_millis(10);
+pub const NODE_PERIOD_ALONE: Duration = Duration::from_millis(250);
+/// How often it is asked for what seldom changes.
+pub const NODE_ROOM_PERIOD: Duration = Duration::from_secs(5);
+/// Least pause between two records written to the primary's WAL only to have it flushed.
+pub const NODE_BEAT_PERIOD: Duration = Duration::from_millis(50);
+
+/// For so long a client tells other boxes what it has written: by then each has seen it, or does not trust its cache.
+pub const TOKEN_MAX_AGE: Duration = Duration::from_secs(60);
+/// Connections of a worker to each database node, unless asked otherwise.
+pub const CONNECTIONS_PER_WORKER: usize = 5;
+/// And at least: one a lane.
+pub const CONNECTIONS_PER_WORKER_MIN: usize = 3;
 /// Coroutines of a worker that write, each with a connection of its own.
 pub const WRITE_LANES: usize = 2;
 /// Writes of one statement at most.
@@ -178,4 +207,6 @@ const _: () = assert!(SEGMENT_SIZE_LARGE_BYTES / 8 < u32::MAX as usize);
 const _: () = assert!(LIST_CACHED_COUNT_MAX <= LIST_COUNT_MAX);
 const _: () =
     assert!(FEED_PAUSE_IDLE.as_millis() < 20 && FEED_TIMEOUT.as_millis() < BEAT_STUCK_AFTER.as_millis());
+const _: () = assert!(NODE_PERIOD.as_millis() * 10 < NODE_SILENCE_MAX.as_millis());
+const _: () = assert!(REPLICA_WAIT_MAX.as_millis() + OPEN_WAIT_MAX.as_millis() < NODE_SILENCE_MAX.as_millis());
 const _: () = assert!(BEAT_PERIOD.as_millis() * 10 < BEAT_STUCK_AFTER.as_millis());

@@ -1,2 +1,6 @@
 /* feed_birth */
-insert into catwalk_life (life) values ((random() * 9e18)::bigint) on conflict do nothing
+with born as (
+    insert into catwalk_life (life) values ((random() * 9e18)::bigint)
+    on conflict (only_row) do update set life = catwalk_life.life returning life
+)
+update catwalk_feed f set life = born.life from born where f.life is distinct from born.life

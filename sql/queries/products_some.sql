@@ -1,3 +1,4 @@
 /* products_some */
-select 0::int8 as version, 0::int8 as position, id, name, slogan, description, category, default_price, created_at, updated_at
-from products where id = any($1)
+select 0::int8 as version, s.position, p.id, p.name, p.slogan, p.description, p.category, p.default_price, p.created_at, p.updated_at
+from (select catwalk_snapshot_position() as position offset 0) s
+left join products p on p.id = any($1)

@@ -9,19 +9,21 @@ use crate::api::problem::Problem;
 use crate::api::query::Query;
 use crate::api::reply::{write_record, Source};
 use crate::api::shape::{Shaped, Shaper};
-use crate::api::Site;
+use crate::api::{seen, Site};
 use crate::cache::{watermark, Hit, Key, Kind, Lookup, Reading, Record};
 use crate::limits::{IDS_MAX, SEARCH_SIZE_MAX_BYTES};
 use crate::metrics::Counter;
 
 /// Answers for a key that is kept. `id`: of the product that is told of when there is none.
 pub fn kept(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key, id: &str) {
+    seen::honour(site, req, Some(key));
     match site.cache.get(key, req.received_at_ns()) {
         Lookup::Hit(hit) if write_hit(site, req, rsp, &hit, id) => {
             let hits = site.metrics.count(Counter::CacheHits);
             site.audit.sample(hits, &hit.header());
             site.metrics.sample(hits, || key.words());
         }
+        Lookup::Untrusted if write_headless(site, req, rsp, key, id) => {}
         Lookup::Untrusted => {
             site.metrics.count(Counter::CacheUntrusted);
             miss(site, req, rsp, key, id, Some("fwd=bypass; detail=feed-behind"));
@@ -47,6 +49,25 @@ fn write_hit(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, hit: &H
     write_record(site, req, rsp, &Source::Shared(&site.cache, hit), "hit")
 }
 
+/// Answers with what the replicas had when they were last followed, while nobody takes writes: nothing is known to be newer.
+fn write_headless(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key, id: &str) -> bool {
+    if !site.nodes.is_headless() {
+        return false;
+    }
+    let Some(hit) = site.cache.get_followed(key, req.received_at_ns()) else { return false };
+    let is_written = if hit.header().is_missing {
+        rsp.header("Cache-Status: catwalk; hit; detail=no-primary");
+        Problem::no_product(id).write(site, req, rsp);
+        true
+    } else {
+        write_record(site, req, rsp, &Source::Shared(&site.cache, &hit), "hit; detail=no-primary")
+    };
+    if is_written {
+        site.metrics.count(Counter::CacheStale);
+    }
+    is_written
+}
+
 /// Answers from the database. `bypass`: the Cache-Status where the cache was not to answer anyway.
 fn miss(
     site: &Site,
@@ -57,7 +78,10 @@ fn miss(
     bypass: Option<&'static str>,
 ) {
     let fetched = site.fetcher.fetch(key, req.received_at_ns());
-    let status = bypass.unwrap_or(fetched.cache_status());
+    let status = match site.nodes.is_headless() {
+        true => "fwd=miss; detail=no-primary",
+        false => bypass.unwrap_or(fetched.cache_status()),
+    };
     match fetched {
         Fetched { outcome: Ok(record), .. } if record.header().is_missing => {
             rsp.header(&format!("Cache-Status: catwalk; {status}"));
@@ -78,7 +102,7 @@ fn miss(
 fn write_stale(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, key: Key) -> bool {
     // Silence alone may be a lock on a table; it counts when the change feed hears nothing either.
     let is_cut_off = watermark::state(site.cache.arena()) == watermark::State::CutOff;
-    if !site.pool.is_gone() && (site.pool.is_reachable() || !is_cut_off) {
+    if !site.nodes.is_gone() && (site.nodes.is_reachable() || !is_cut_off) {
         return false;
     }
     let Some(hit) = site.cache.get_stale(key, req.received_at_ns()) else { return false };
@@ -103,6 +127,7 @@ pub fn query(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query: 
         Some(key) => kept(site, req, rsp, key, ""),
         None => {
             site.metrics.count(Counter::CacheBypassed);
+            seen::honour(site, req, None);
             let query = query.into_owned();
             made(site, req, rsp, query.noun.kind(), move |fetcher, shaper| {
                 let view = fetcher.reader().view(&query).map_err(|e| FetchError::from(&e))?;

@@ -48,7 +48,8 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
         None if site.policy.cart_is_shared => (Vec::new(), CART_SHARED_SKUS_MAX),
         None => return write_items(site, req, rsp, Vec::new()),
     };
-    match site.fetcher.ask(1, move |client| writes::cart(client, &session, count)) {
+    // Nobody's cart lacks what was just put into it, on whichever box.
+    match site.fetcher.ask(1, true, move |client| writes::cart(client, &session, count)) {
         Ok(items) => write_items(site, req, rsp, items),
         Err(error) => Problem::from(&error).write(site, req, rsp),
     }
@@ -87,8 +88,7 @@ fn fresh_session(site: &Site, req: &Request<'_, '_>) -> Result<(Vec<u8>, String)
     })?;
     let halves = u128::from_le_bytes(bytes);
     let name = [hex(halves as u64), hex((halves >> 64) as u64)].concat();
-    let secure =
-        if req.is_secure() || site.policy.public_url.starts_with("https:") { "; Secure" } else { "" };
+    let secure = site.policy.cookie_security(req);
     let text = String::from_utf8_lossy(&name);
     let line = format!(
         "Set-Cookie: {COOKIE}={text}; Path=/; Max-Age={COOKIE_MAX_AGE_S}; HttpOnly; SameSite=Lax{secure}\r\n"

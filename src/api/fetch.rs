@@ -22,14 +22,16 @@ use parking_lot::Mutex;
 
 use crate::api::elsewhere::Elsewhere;
 use crate::api::flight::{Boarded, Flight, Landed};
-use crate::api::read::Reader;
+use crate::api::read::{lane, Found, Reader};
 use crate::api::shape::{Shaped, Shaper};
 use crate::cache::lease::Asked;
 use crate::cache::{Cache, Filled, Key, Kind, Lookup, Reading, Record};
 use crate::catalogue::{Meta, View};
 use crate::db::products::Read;
-use crate::db::Pool;
-use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES, LANE_STACK_SIZE_BYTES};
+use crate::api::waits::Waits;
+use crate::db::pool::Lane;
+use crate::db::Nodes;
+use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES_FAST, LANES_SLOW, LANE_STACK_SIZE_BYTES};
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
 
@@ -129,6 +131,12 @@ enum Work {
     Job { job: Job, born_ns: u64 },
 }
 
+/// Work that waits for a lane; `waited`: none was idle when it came.
+struct Queued {
+    work: Work,
+    waited: bool,
+}
+
 impl Work {
     /// The key, of a flight.
     fn key(&self) -> Option<Key> {
@@ -136,6 +144,11 @@ impl Work {
             Work::Flight(flight) => Some(flight.key),
             Work::Job { .. } => None,
         }
+    }
+
+    /// Which lanes do it.
+    fn lane(&self) -> Lane {
+        self.key().map_or(Lane::Slow, |key| lane(key.kind))
     }
 
     fn is_late(&self, now_ns: u64) -> bool {
@@ -158,32 +171,40 @@ pub fn is_late(born_ns: u64, now_ns: u64) -> bool {
     now_ns.saturating_sub(born_ns) > DATABASE_WAIT_MAX.as_nanos() as u64
 }
 
-/// A lane that has nothing to do.
-struct Idle {
-    lane: Arc<Blocker>,
-    takes_jobs: bool,
-}
-
 #[derive(Default)]
 struct State {
     flights: HashMap<Key, Arc<Flight>>,
-    queue: VecDeque<Work>,
-    idle: Vec<Idle>,
+    queue: VecDeque<Queued>,
+    /// Lanes that have nothing to do, and what they do.
+    idle: Vec<(Lane, Arc<Blocker>)>,
 }
 
 impl State {
-    fn push(&mut self, work: Work) {
-        let is_job = matches!(work, Work::Job { .. });
-        self.queue.push_back(work);
-        if let Some(at) = self.idle.iter().position(|idle| idle.takes_jobs || !is_job) {
-            self.idle.swap_remove(at).lane.unpark();
+    fn push(&mut self, work: Work, waits: &Waits) {
+        let lane = work.lane();
+        let idle = self.idle.iter().position(|(does, _)| *does == lane);
+        let waited = idle.is_none();
+        if waited {
+            waits.begin(lane);
+        }
+        self.queue.push_back(Queued { work, waited });
+        if let Some(at) = idle {
+            self.idle.swap_remove(at).1.unpark();
         }
     }
 
-    /// The oldest work that a lane may do.
-    fn pop(&mut self, takes_jobs: bool) -> Option<Work> {
-        let is_for_us = |work: &Work| takes_jobs || matches!(work, Work::Flight(_));
-        self.queue.iter().position(is_for_us).and_then(|at| self.queue.remove(at))
+    /// The oldest work of a lane.
+    fn pop(&mut self, lane: Lane, waits: &Waits) -> Option<Work> {
+        let at = self.queue.iter().position(|queued| queued.work.lane() == lane)?;
+        self.take(at, waits)
+    }
+
+    fn take(&mut self, at: usize, waits: &Waits) -> Option<Work> {
+        let Queued { work, waited } = self.queue.remove(at)?;
+        if waited {
+            waits.end(work.lane());
+        }
+        Some(work)
     }
 }
 
@@ -199,28 +220,34 @@ pub struct Fetcher {
     elsewhere: Arc<Elsewhere>,
     reader: Reader,
     cache: Arc<Cache>,
+    waits: Waits,
     metrics: SlotMetrics,
 }
 
 impl Fetcher {
     /// Starts the lanes.
-    pub fn start(pool: Arc<Pool>, cache: Arc<Cache>, shaper: Shaper, metrics: SlotMetrics) -> Arc<Fetcher> {
-        let reader = Reader::new(pool, cache.clone());
+    pub fn start(nodes: Arc<Nodes>, cache: Arc<Cache>, shaper: Shaper, metrics: SlotMetrics) -> Arc<Fetcher> {
+        let reader = Reader::new(nodes, cache.clone());
         let elsewhere = Arc::new(Elsewhere::default());
-        let fetcher =
-            Fetcher { state: Mutex::default(), elsewhere: elsewhere.clone(), reader, cache, metrics };
-        let fetcher = Arc::new(fetcher);
+        let fetcher = Arc::new(Fetcher {
+            state: Mutex::default(),
+            elsewhere: elsewhere.clone(),
+            reader,
+            cache,
+            waits: Waits::new(metrics.clone()),
+            metrics,
+        });
         let looking = fetcher.clone();
         elsewhere.start(move |flight| looking.look_again(flight));
-        for lane in 0..LANES {
-            // Long lists hold a lane for long: one is left to what many wait for.
-            let takes_jobs = lane > 0;
+        // Long lists hold a lane, and its connection, for long: what many wait for goes its own way.
+        let lanes = [(Lane::Fast, LANES_FAST), (Lane::Slow, LANES_SLOW)];
+        for lane in lanes.into_iter().flat_map(|(lane, count)| std::iter::repeat_n(lane, count)) {
             let (fetcher, shaper) = (fetcher.clone(), shaper.clone());
             let builder = coroutine::Builder::new().stack_size(LANE_STACK_SIZE_BYTES / 8);
             // SAFETY: a lane keeps nothing in thread-local storage across a yield; its stack is measured to be
             // several times what archiving and compressing the largest record takes.
-            let lane = unsafe { builder.spawn(move || fetcher.run_lane(shaper, takes_jobs)) };
-            lane.expect("a worker at its start can make coroutines");
+            let started = unsafe { builder.spawn(move || fetcher.run_lane(shaper, lane)) };
+            started.expect("a worker at its start can make coroutines");
         }
         fetcher
     }
@@ -229,8 +256,8 @@ impl Fetcher {
         &self.cache
     }
 
-    pub fn pool(&self) -> &Arc<Pool> {
-        self.reader.pool()
+    pub fn nodes(&self) -> &Arc<Nodes> {
+        self.reader.nodes()
     }
 
     pub fn reader(&self) -> &Reader {
@@ -255,7 +282,7 @@ impl Fetcher {
             any_joined |= elsewhere;
             let is_last_word = match filled {
                 Filled::Published => true,
-                Filled::Voided => false,
+                Filled::Voided | Filled::Crossed => false,
                 _ => boarded != Boarded::Underway,
             };
             if is_last_word || outcome.is_err() {
@@ -290,7 +317,7 @@ impl Fetcher {
         // Without trust nobody is served by what another worker publishes.
         match trusted {
             true => self.depart(&flight),
-            false => self.state.lock().push(Work::Flight(flight.clone())),
+            false => self.push(Work::Flight(flight.clone())),
         }
         (flight, Boarded::First)
     }
@@ -310,12 +337,12 @@ impl Fetcher {
                 flight.hold(lease);
                 // Whoever had it before may have published since this worker looked.
                 if !self.land_published(flight) {
-                    self.state.lock().push(Work::Flight(flight.clone()));
+                    self.push(Work::Flight(flight.clone()));
                 }
                 true
             }
             Asked::OpenToAll => {
-                self.state.lock().push(Work::Flight(flight.clone()));
+                self.push(Work::Flight(flight.clone()));
                 true
             }
             Asked::Elsewhere => false,
@@ -364,15 +391,17 @@ impl Fetcher {
         }
     }
 
-    /// Has a lane read the database, with one statement for `keys` keys, and waits.
+    /// Has a lane read the database, with one statement for `keys` keys, and waits. `primary`: from nowhere else, if there is one.
     pub fn ask<T: Send + 'static>(
         &self,
         keys: usize,
+        primary: bool,
         read: impl Fn(&Client) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, FetchError> {
         let asked = self.run(move |fetcher, _| {
-            fetcher.pool().count_statement(keys);
-            fetcher.pool().read(read).map_err(|e| FetchError::from(&e))
+            let read = |client: &Client| Ok(Read { found: read(client)?, position: 0 });
+            let asked = fetcher.reader.read_at(Lane::Slow, primary, keys, read);
+            asked.map(|read| read.found).map_err(|e| FetchError::from(&e))
         });
         asked.unwrap_or_else(|| Err(FetchError::too_busy()))
     }
@@ -382,20 +411,28 @@ impl Fetcher {
         self.push_job(Box::new(work));
     }
 
+    fn push(&self, work: Work) {
+        self.state.lock().push(work, &self.waits);
+    }
+
     fn push_job(&self, job: Job) {
-        self.state.lock().push(Work::Job { job, born_ns: clock::boottime_ns() });
+        self.push(Work::Job { job, born_ns: clock::boottime_ns() });
     }
 
     /// Gives up what has waited for a lane too long. A few times a second.
     pub fn tick(&self) {
         let now_ns = clock::boottime_ns();
-        let late: VecDeque<Work> = {
+        let late = {
             let mut state = self.state.lock();
-            let (late, kept) = state.queue.drain(..).partition(|work| work.is_late(now_ns));
+            let (late, kept): (VecDeque<Queued>, VecDeque<Queued>) = state.queue.drain(..).partition(|queued| queued.work.is_late(now_ns));
             state.queue = kept;
             late
         };
-        for work in late {
+        for Queued { work, waited } in late {
+            if waited {
+                self.waits.end(work.lane());
+            }
+            self.metrics.count(Counter::LaneRefused);
             match work {
                 Work::Flight(flight) => self.land(&flight, Landed::failed(FetchError::too_busy())),
                 Work::Job { job, .. } => job(None),
@@ -403,10 +440,10 @@ impl Fetcher {
         }
     }
 
-    fn run_lane(&self, mut shaper: Shaper, takes_jobs: bool) {
+    fn run_lane(&self, mut shaper: Shaper, lane: Lane) {
         let blocker = Blocker::current();
         loop {
-            match self.take_work(&blocker, takes_jobs) {
+            match self.take_work(&blocker, lane) {
                 Some(Work::Flight(first)) => {
                     let batch = self.gather(first);
                     self.serve(&batch, &mut shaper);
@@ -419,11 +456,11 @@ impl Fetcher {
         }
     }
 
-    fn take_work(&self, blocker: &Arc<Blocker>, takes_jobs: bool) -> Option<Work> {
+    fn take_work(&self, blocker: &Arc<Blocker>, lane: Lane) -> Option<Work> {
         let mut state = self.state.lock();
-        let work = state.pop(takes_jobs);
-        if work.is_none() && !state.idle.iter().any(|idle| Arc::ptr_eq(&idle.lane, blocker)) {
-            state.idle.push(Idle { lane: blocker.clone(), takes_jobs });
+        let work = state.pop(lane, &self.waits);
+        if work.is_none() && !state.idle.iter().any(|(_, idle)| Arc::ptr_eq(idle, blocker)) {
+            state.idle.push((lane, blocker.clone()));
         }
         work
     }
@@ -436,8 +473,8 @@ impl Fetcher {
         while at < state.queue.len() && batch.len() < BATCH_KEYS_MAX {
             // A second flight of one key, under a later token, waits for a statement of its own.
             let fits =
-                state.queue[at].key().is_some_and(|key| batch.iter().all(|f| travel_together(f.key, key)));
-            match fits.then(|| state.queue.remove(at)).flatten() {
+                state.queue[at].work.key().is_some_and(|key| batch.iter().all(|f| travel_together(f.key, key)));
+            match fits.then(|| state.take(at, &self.waits)).flatten() {
                 Some(Work::Flight(flight)) => batch.push(flight),
                 _ => at += 1,
             }
@@ -459,10 +496,10 @@ impl Fetcher {
         let keys: Vec<Key> = batch.iter().map(|f| f.key).collect();
         batch.iter().for_each(|flight| flight.set_sent());
         match self.reader.views(&keys).map_err(|e| FetchError::from(&e)) {
-            Ok(Read { found: mut views, position }) => {
+            Ok(mut read) => {
                 for flight in batch {
-                    let view = views.remove(&flight.key).unwrap_or_else(|| nothing(flight.key.kind));
-                    self.finish(flight, view, position, shaper);
+                    let view = read.found.remove(&flight.key).unwrap_or_else(|| nothing(flight.key.kind));
+                    self.finish(flight, view, &read, shaper);
                 }
             }
             Err(error) => {
@@ -472,12 +509,12 @@ impl Fetcher {
     }
 
     /// Shapes, archives, publishes, hands out.
-    fn finish(&self, flight: &Flight, view: View, position: u64, shaper: &mut Shaper) {
+    fn finish<T>(&self, flight: &Flight, view: View, read: &Found<T>, shaper: &mut Shaper) {
         let Shaped { view, bodies } = shaper.shape(flight.key, view);
-        let reading = Reading { born_ns: flight.born_ns, position };
+        let reading = Reading { born_ns: flight.born_ns, position: read.position, order: read.order };
         match Record::make(flight.key, flight.token, reading, view, &bodies) {
             Ok(record) => {
-                let filled = self.cache.fill(&record);
+                let filled = if read.is_settled { self.cache.fill(&record) } else { Filled::Crossed };
                 self.land(flight, Landed { outcome: Ok(Arc::new(record)), filled, elsewhere: false });
             }
             Err(error) => {

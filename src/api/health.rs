@@ -4,11 +4,14 @@
 use may_minihttp::Response;
 use serde::Serialize;
 
+use crate::api::waits::WAITS;
 use crate::api::Site;
 use crate::cache::watermark::{self, Reason, State};
+use crate::db::pool::Lane;
 use crate::limits::BEAT_STUCK_AFTER;
 use crate::metrics::render::{render, Gauge};
 use crate::os::clock;
+use crate::topology::State as NodeState;
 
 /// `GET /healthz`: this process schedules and answers.
 pub fn alive(rsp: &mut Response<'_>) {
@@ -45,12 +48,20 @@ pub fn ready(site: &Site, rsp: &mut Response<'_>) {
 }
 
 fn check_database(site: &Site) -> Check {
-    let (live, places) = site.pool.occupancy();
-    if let Err(why) = site.pool.try_client() {
-        return Check { ok: false, detail: why.to_string() };
+    let nodes = site.nodes.describe();
+    let of_node = |(n, (state, lag_ns, (live, places))): (usize, &(NodeState, u64, (usize, usize)))| {
+        let lag = match state {
+            NodeState::Fit | NodeState::Behind if *lag_ns < u64::MAX => format!(", {} ms behind", lag_ns / 1_000_000),
+            _ => String::new(),
+        };
+        format!("node {n}: {state}{lag}, {live} of {places} connections of this worker")
+    };
+    let detail = nodes.iter().enumerate().map(of_node).collect::<Vec<_>>().join("; ");
+    if let Err(why) = site.nodes.try_any_client(Lane::Slow) {
+        return Check { ok: false, detail: format!("{why}; {detail}") };
     }
     match &*site.database_state.lock() {
-        Ok(()) => Check { ok: true, detail: format!("{live} of {places} connections of this worker") },
+        Ok(()) => Check { ok: true, detail },
         Err(why) => Check { ok: false, detail: why.clone() },
     }
 }
@@ -101,7 +112,13 @@ pub fn metrics(site: &Site, rsp: &mut Response<'_>) {
     let layout = site.cache.arena().layout();
     let limit_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
     let watermark_ns = watermark::watermark_ns(site.cache.arena());
+    let waiting = |(_, begun, left)| site.metrics.page().total(begun).saturating_sub(site.metrics.page().total(left)) as f64;
     let gauges = [
+        Gauge {
+            name: "catwalk_db_lane_waiting",
+            help: "Reads and writes that wait for a lane now.",
+            value: WAITS.into_iter().map(waiting).sum(),
+        },
         Gauge {
             name: "catwalk_feed_watermark_age_seconds",
             help: "Age of the time up to which every change is applied; over cache.staleness_max answers come from the database.",

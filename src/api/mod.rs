@@ -24,8 +24,10 @@ pub mod read;
 pub mod reply;
 pub mod reviews;
 pub mod route;
+pub mod seen;
 pub mod shape;
 pub mod stream;
+pub mod waits;
 pub mod web;
 pub mod writer;
 
@@ -37,7 +39,7 @@ use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::db::Pool;
+use crate::db::Nodes;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::slots::Slots;
 use crate::throttle::Throttle;
@@ -54,13 +56,15 @@ pub struct Site {
     pub writer: Arc<Writer>,
     pub throttle: Throttle,
     pub dialect: Dialect,
-    pub pool: Arc<Pool>,
+    pub nodes: Arc<Nodes>,
     pub slots: Slots,
     pub metrics: SlotMetrics,
     pub policy: Policy,
     pub audit: Arc<Audit>,
     /// Set once the database's schema and identity have been checked; the reason while it has not.
     pub database_state: parking_lot::Mutex<Result<(), String>>,
+    /// This box, to others.
+    pub box_id: u64,
     request_ids: RequestIds,
 }
 
@@ -74,9 +78,10 @@ impl Site {
         metrics: SlotMetrics,
         id_seed: u64,
     ) -> Site {
-        let (cache, pool) = (fetcher.cache().clone(), fetcher.pool().clone());
+        let (cache, nodes) = (fetcher.cache().clone(), fetcher.nodes().clone());
         let audit = Audit::new(cache.clone(), metrics.clone(), config.cache_audit_one_in);
         let database_state = parking_lot::Mutex::new(Err("not checked yet".to_string()));
+        let box_id = cache.arena().seed();
         let request_ids = RequestIds { base: id_seed, next: AtomicU64::new(0) };
         let policy = Policy::new(config);
         let dialect = Dialect::new(config);
@@ -86,12 +91,13 @@ impl Site {
             writer,
             throttle,
             dialect,
-            pool,
+            nodes,
             slots,
             metrics,
             policy,
             audit,
             database_state,
+            box_id,
             request_ids,
         }
     }

@@ -11,7 +11,7 @@ use crate::api::cart::session;
 use crate::api::problem::Problem;
 use crate::api::reply::write_cors;
 use crate::api::writer::{self, Idempotency, Refusal, Sent, Stop, Write, Written};
-use crate::api::{route, Site};
+use crate::api::{route, seen, Site};
 use crate::catalogue::Change;
 
 /// Longest Idempotency-Key.
@@ -90,7 +90,7 @@ fn write(
 }
 
 fn write_written(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, written: Written) {
-    let Written { status, head, body, is_replayed } = written;
+    let Written { status, head, body, is_replayed, lsn } = written;
     rsp.status_code(status, reason(status)).header("Cache-Control: no-store");
     write_cors(site, req, rsp);
     if is_replayed {
@@ -100,6 +100,7 @@ fn write_written(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, wri
         rsp.header("Content-Type: text/plain; charset=utf-8");
     }
     rsp.head_mut().extend_from_slice(head.as_bytes());
+    seen::write(site, req, rsp, lsn);
     rsp.body_vec(body.into_bytes());
 }
 

@@ -50,7 +50,7 @@ fn stream_list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query
     let gzip =
         Accepted::read(req.header("accept-encoding")).choose(|e| e == Encoding::Gzip) == Encoding::Gzip;
     site.metrics.count(Counter::CacheBypassed);
-    if req.method() == "HEAD" && site.pool.is_reachable() {
+    if req.method() == "HEAD" && site.nodes.is_reachable() {
         return write_stream(site, req, rsp, Box::new(Unmade), gzip);
     }
     let (skip, count) = (query.skip(), query.count());

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use may_postgres::{Client, Error};
 
 use crate::api::query::{Noun, Query};
-use crate::cache::{Cache, Key, Kind};
+use crate::cache::{floor, Cache, Key, Kind, Order};
 use crate::catalogue::{Page, Product, View};
 use crate::db::products::{self, Read};
 use crate::db::ranks::RankMap;
 use crate::db::reviews::{self, Sort};
 use crate::db::slice::{Cursor, Place, Slice};
-use crate::db::{questions, Pool};
+use crate::db::nodes::{Seen, Wanted};
+use crate::db::pool::Lane;
+use crate::db::{questions, Nodes};
+use crate::os::clock;
 
 /// Where a piece of a list of products begins.
 #[derive(Debug, Clone, Copy)]
@@ -25,27 +28,64 @@ pub enum ListStart {
 
 /// A worker's way to read the database.
 pub struct Reader {
-    pool: Arc<Pool>,
+    nodes: Arc<Nodes>,
     cache: Arc<Cache>,
     ranks: RankMap,
 }
 
+/// What was read, in what order to others', and whether it may be shown to more than whoever asked.
+pub struct Found<T> {
+    pub found: T,
+    pub position: u64,
+    pub order: Order,
+    pub is_settled: bool,
+}
+
 impl Reader {
-    pub fn new(pool: Arc<Pool>, cache: Arc<Cache>) -> Reader {
-        Reader { pool, cache, ranks: RankMap::default() }
+    pub fn new(nodes: Arc<Nodes>, cache: Arc<Cache>) -> Reader {
+        Reader { nodes, cache, ranks: RankMap::default() }
     }
 
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+    pub fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
+    }
+
+    /// Reads from a node that nobody has seen more of than it shows; from the primary while nobody knows how fresh replicas are.
+    fn read<T>(
+        &self,
+        lane: Lane,
+        keys: usize,
+        work: impl Fn(&Client) -> Result<Read<T>, Error>,
+    ) -> Result<Found<T>, Error> {
+        let is_known = self.cache.is_trusted(clock::boottime_ns(), 0);
+        self.read_at(lane, !is_known, keys, work)
+    }
+
+    /// The same, from the primary if there is one and `primary` says so.
+    pub fn read_at<T>(
+        &self,
+        lane: Lane,
+        primary: bool,
+        keys: usize,
+        work: impl Fn(&Client) -> Result<Read<T>, Error>,
+    ) -> Result<Found<T>, Error> {
+        self.nodes.count_statement(keys);
+        let wanted = Wanted { lane, primary, floor: floor::floor(self.cache.arena()) };
+        let (Read { found, position }, seen) = self.nodes.read(wanted, work)?;
+        let Some(Seen { since, upto, is_settled }) = seen else {
+            return Ok(Found { found, position, order: Order::Snapshots, is_settled: true });
+        };
+        // Before anybody is answered with it.
+        floor::raise(self.cache.arena(), upto);
+        Ok(Found { found, position: upto, order: Order::Wal { since }, is_settled })
     }
 
     /// What the database has for keys that travel together: of one kind, lists of products alone, reviews of one order.
-    pub fn views(&self, keys: &[Key]) -> Result<Read<HashMap<Key, View>>, Error> {
-        self.pool.count_statement(keys.len());
+    pub fn views(&self, keys: &[Key]) -> Result<Found<HashMap<Key, View>>, Error> {
         let ids: Vec<i64> = keys.iter().map(|key| key.id).collect();
         let kind = keys[0].kind;
         let by_id = |id| Key::new(kind, id);
-        self.pool.read(|client| match kind {
+        self.read(lane(kind), keys.len(), |client| match kind {
             Kind::Product => Ok(keyed(products::fetch(client, &ids)?, by_id, |(product, features)| {
                 View::Product(product, features)
             })),
@@ -65,22 +105,22 @@ impl Reader {
 
     /// What the database has for `query`.
     pub fn view(&self, query: &Query<'_>) -> Result<View, Error> {
-        self.pool.count_statement(1);
-        self.pool.read(|client| match query.noun {
+        let read = self.read(Lane::Slow, 1, |client| match query.noun {
             Noun::Meta => {
-                let mut found = reviews::meta(client, &[query.owner])?.found;
-                Ok(View::Meta(found.remove(&query.owner).unwrap_or_default()))
+                let Read { mut found, position } = reviews::meta(client, &[query.owner])?;
+                Ok(Read { found: View::Meta(found.remove(&query.owner).unwrap_or_default()), position })
             }
             Noun::Products if !query.filter.is_empty() => {
                 let slice = query.slice();
-                let read = products::search(client, &query.filter, &slice)?;
-                Ok(View::List(slice.cut(read.found)))
+                let Read { found, position } = products::search(client, &query.filter, &slice)?;
+                Ok(Read { found: View::List(slice.cut(found)), position })
             }
             noun => {
-                let mut found = self.lists(client, noun, &[query.slice()])?.found;
-                Ok(found.pop().unwrap_or(View::Missing))
+                let Read { mut found, position } = self.lists(client, noun, &[query.slice()])?;
+                Ok(Read { found: found.pop().unwrap_or(View::Missing), position })
             }
-        })
+        });
+        Ok(read?.found)
     }
 
     /// A page for each of `slices`, in their order; of products, for one.
@@ -115,7 +155,6 @@ impl Reader {
 
     /// A piece of a list of products that is too long to be kept.
     pub fn list_piece(&self, start: ListStart, count: i64) -> Result<Page<Product>, Error> {
-        self.pool.count_statement(1);
         let slice = match start {
             ListStart::Offset(skip) => Slice { owner: 0, count, skip, from: None },
             ListStart::After(id) => {
@@ -123,7 +162,7 @@ impl Reader {
                 Slice { owner: 0, count, skip: 0, from }
             }
         };
-        self.pool.read(|client| Ok(self.products(client, &slice)?.found))
+        Ok(self.read(Lane::Slow, 1, |client| self.products(client, &slice))?.found)
     }
 
     /// The last of `count` products after `skip`, if there are others behind it; as of the last page that was read.
@@ -133,14 +172,21 @@ impl Reader {
 
     /// The products among `ids` that exist, in that order.
     pub fn some_products(&self, ids: &[i64]) -> Result<Vec<Product>, Error> {
-        self.pool.count_statement(ids.len());
-        let mut found = self.pool.read(|client| products::some(client, ids))?;
+        let mut found = self.read(Lane::Slow, ids.len(), |client| products::some(client, ids))?.found;
         found.sort_by_key(|product| ids.iter().position(|id| *id == product.id));
         Ok(found)
     }
 
     fn history(&self) -> u32 {
         self.cache.token(Key::new(Kind::List, 0)).epoch
+    }
+}
+
+/// What a kind of answer is fetched with.
+pub fn lane(kind: Kind) -> Lane {
+    match kind {
+        Kind::Product | Kind::Styles | Kind::Related | Kind::Meta => Lane::Fast,
+        Kind::List | Kind::Reviews | Kind::Questions | Kind::Answers => Lane::Slow,
     }
 }
 

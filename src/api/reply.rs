@@ -27,7 +27,7 @@ pub struct Policy {
     pub images_are_open: bool,
 }
 
-const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After";
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After, Catwalk-Seen";
 
 /// Content, caching and CORS. `open`: to every origin.
 fn json_lines(max_age: Duration, open: bool) -> Vec<u8> {
@@ -71,6 +71,15 @@ impl Policy {
     /// Whether a request carries it.
     pub fn admits_admin(&self, req: &Request<'_, '_>) -> bool {
         self.has_admin() && carries(req, &self.admin_token)
+    }
+
+    /// What a cookie needs that may only travel encrypted, where clients come by HTTPS.
+    pub fn cookie_security(&self, req: &Request<'_, '_>) -> &'static str {
+        if req.is_secure() || self.public_url.starts_with("https:") {
+            "; Secure"
+        } else {
+            ""
+        }
     }
 
     /// The request's origin, if it is on the list.
@@ -128,7 +137,7 @@ pub fn write_options(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>,
     rsp.status_code(204, "No Content").header(&format!("Allow: {allow}"));
     write_cors(site, req, rsp);
     rsp.header("Access-Control-Allow-Methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-        .header("Access-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id")
+        .header("Access-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-Id, Catwalk-Seen")
         .header("Access-Control-Max-Age: 86400");
 }
 

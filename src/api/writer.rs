@@ -21,16 +21,21 @@ use parking_lot::Mutex;
 use crate::api::batch::{answer, touched, Batch};
 use crate::api::body::Invalid;
 use crate::api::fetch::{is_late, FetchError};
-use crate::cache::{Cache, Key, Kind};
+use crate::api::waits::Waits;
+use crate::cache::{floor, Cache, Key, Kind};
 use crate::catalogue::Change;
 use crate::db::changes;
 use crate::db::writes::{self, Claim, KeptAnswer, Opinion, Outcome, Vote};
-use crate::db::Pool;
+use crate::db::nodes::Pen;
+use crate::db::pool::Lane;
+use crate::db::Nodes;
 use crate::limits::{
     BATCH_WRITES_MAX, BATCH_WRITES_SIZE_MAX_BYTES, BUSY_RETRIES_MAX, LANE_STACK_SIZE_BYTES,
     WRITE_LOCK_WAIT_MAX,
 };
+use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
+use crate::topology::Reign;
 
 /// What is written: writes of one kind go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,11 +76,13 @@ pub struct Written {
     pub body: String,
     /// It is the answer to the first request with this Idempotency-Key.
     pub is_replayed: bool,
+    /// Position in the WAL behind its commit: what another box must have seen to show it.
+    pub lsn: u64,
 }
 
 impl Written {
     pub fn new(status: u16, body: impl Into<String>) -> Written {
-        Written { status, head: String::new(), body: body.into(), is_replayed: false }
+        Written { status, head: String::new(), body: body.into(), is_replayed: false, lsn: 0 }
     }
 }
 
@@ -187,10 +194,11 @@ impl Pending {
     }
 }
 
-/// Writes taken together, with how often rows of theirs were held by others.
+/// A write in the queue: how often rows of its were held by others, and whether no lane was idle when it came.
 struct Queued {
     pending: Arc<Pending>,
     retries: u32,
+    waited: bool,
 }
 
 #[derive(Default)]
@@ -233,16 +241,17 @@ impl State {
 /// A worker's writes.
 pub struct Writer {
     state: Mutex<State>,
-    pool: Arc<Pool>,
-    /// For looking up what a write of unknown outcome was about.
-    readers: Arc<Pool>,
+    nodes: Arc<Nodes>,
     cache: Arc<Cache>,
+    waits: Waits,
+    metrics: SlotMetrics,
 }
 
 impl Writer {
-    /// Starts `lanes` lanes, each with a connection of `pool` of its own.
-    pub fn start(pool: Arc<Pool>, readers: Arc<Pool>, cache: Arc<Cache>, lanes: usize) -> Arc<Writer> {
-        let writer = Arc::new(Writer { state: Mutex::default(), pool, readers, cache });
+    /// Starts `lanes` lanes, each with a connection to the primary of its own.
+    pub fn start(nodes: Arc<Nodes>, cache: Arc<Cache>, lanes: usize, metrics: SlotMetrics) -> Arc<Writer> {
+        let waits = Waits::new(metrics.clone());
+        let writer = Arc::new(Writer { state: Mutex::default(), nodes, cache, waits, metrics });
         for lane in 0..lanes {
             let writer = writer.clone();
             let builder = coroutine::Builder::new().stack_size(LANE_STACK_SIZE_BYTES / 8);
@@ -283,15 +292,17 @@ impl Writer {
 
     fn push(&self, pending: Arc<Pending>) {
         let mut state = self.state.lock();
-        state.queue.push_back(Queued { pending, retries: 0 });
-        if let Some(lane) = state.idle.pop() {
-            lane.unpark();
+        let lane = state.idle.pop();
+        let waited = lane.is_none();
+        if waited {
+            self.waits.begin(Lane::Write);
         }
+        state.queue.push_back(Queued { pending, retries: 0, waited });
+        lane.into_iter().for_each(|lane| lane.unpark());
     }
 
     /// Gives up what has waited too long, and lets those be tried again whose rows were held. A few times a second.
     pub fn tick(&self) {
-        self.pool.tick();
         let now_ns = clock::boottime_ns();
         let late: VecDeque<Queued> = {
             let mut guard = self.state.lock();
@@ -304,23 +315,32 @@ impl Writer {
             }
             late
         };
-        for queued in late {
+        for mut queued in late {
+            self.end_wait(&mut queued);
+            self.metrics.count(Counter::LaneRefused);
             queued.pending.land(Err(Refusal::Database(FetchError::too_busy())));
+        }
+    }
+
+    fn end_wait(&self, queued: &mut Queued) {
+        if std::mem::take(&mut queued.waited) {
+            self.waits.end(Lane::Write);
         }
     }
 
     fn run_lane(&self, place: usize) {
         let blocker = Blocker::current();
-        // The connection that was made ready.
-        let mut backend = 0;
+        // The connection that was made ready, and under whom.
+        let mut ready = None;
         loop {
-            let Some(taken) = self.take(&blocker) else {
+            let Some(mut taken) = self.take(&blocker) else {
                 let _ = blocker.park(None);
                 continue;
             };
+            taken.iter_mut().for_each(|queued| self.end_wait(queued));
             let kind = taken[0].pending.kind();
-            match self.make_ready(place, &mut backend) {
-                Ok(client) => self.serve(&client, taken),
+            match self.make_ready(place, &mut ready) {
+                Ok(pen) => self.serve(&pen, taken),
                 Err(e) => taken.iter().for_each(|q| q.pending.land(Err(refusal_before_commit(&e)))),
             }
             if let Some(kind) = kind {
@@ -350,28 +370,42 @@ impl Writer {
     }
 
     /// The lane's connection. Nobody waits for a lock without end: the next write waits behind.
-    fn make_ready(&self, place: usize, backend: &mut i32) -> Result<Client, Error> {
-        let client = self.pool.own(place)?;
-        if *backend != client.process_id() {
-            client.batch_execute(&format!("set lock_timeout = {}", WRITE_LOCK_WAIT_MAX.as_millis()))?;
-            *backend = client.process_id();
+    fn make_ready(&self, place: usize, ready: &mut Option<(Reign, i32)>) -> Result<Pen, Error> {
+        let pen = self.nodes.pen(place)?;
+        let present = (pen.reign, pen.client.process_id());
+        if *ready != Some(present) {
+            self.nodes.check_reign(&pen.client)?;
+            pen.client.batch_execute(&format!("set lock_timeout = {}", WRITE_LOCK_WAIT_MAX.as_millis()))?;
+            *ready = Some(present);
         }
-        Ok(client)
+        Ok(pen)
     }
 
-    fn serve(&self, client: &Client, taken: Vec<Queued>) {
-        self.pool.count_statement(taken.len());
+    /// What has been committed over `pen` may be seen by everybody from now on: how far a replica must be for that. An error when nobody
+    /// knows: the connection is lost, or another node has taken over meanwhile, which may lack it.
+    fn note_commit(&self, pen: &Pen) -> Result<u64, Error> {
+        let lsn = self.nodes.written(&pen.client).map_err(|e| Error::Closed(e.to_string()))?;
+        if !self.nodes.is_present(pen.reign) {
+            return Err(Error::Closed("another node has become the primary meanwhile".into()));
+        }
+        floor::raise(self.cache.arena(), lsn);
+        Ok(lsn)
+    }
+
+    fn serve(&self, pen: &Pen, taken: Vec<Queued>) {
+        self.nodes.count_statement(taken.len());
         match &taken[0].pending.task {
             Task::Alone(work, idempotency) => {
                 let work = work.lock().take();
-                let outcome = work.map(|work| self.transact(client, work, *idempotency));
+                let outcome = work.map(|work| self.transact(pen, work, *idempotency));
                 outcome.into_iter().for_each(|outcome| taken[0].pending.land(outcome));
             }
-            Task::Batch(kind, _) => self.serve_batch(client, *kind, taken),
+            Task::Batch(kind, _) => self.serve_batch(pen, *kind, taken),
         }
     }
 
-    fn serve_batch(&self, client: &Client, kind: Write, taken: Vec<Queued>) {
+    fn serve_batch(&self, pen: &Pen, kind: Write, taken: Vec<Queued>) {
+        let client = &pen.client;
         let (mut batch, mut waiting) = (Batch::of(kind), Vec::with_capacity(taken.len()));
         for queued in taken {
             let Task::Batch(_, sent) = &queued.pending.task else { continue };
@@ -384,16 +418,17 @@ impl Writer {
             return;
         }
         match with_statement_anew(|| batch.apply(client)) {
-            Ok(outcomes) => self.land(kind, waiting, outcomes),
+            Ok(outcomes) => self.land(pen, kind, &batch, waiting, outcomes),
             // One of them did it; alone, each gets what is its own.
             Err(Error::Sql(_)) if waiting.len() > 1 && !client.is_closed() => {
-                self.serve_one_by_one(client, kind, &batch, waiting);
+                self.serve_one_by_one(pen, kind, &batch, waiting);
             }
             Err(e) => self.fail(&batch, waiting, &e),
         }
     }
 
-    fn serve_one_by_one(&self, client: &Client, kind: Write, batch: &Batch, waiting: Vec<Queued>) {
+    fn serve_one_by_one(&self, pen: &Pen, kind: Write, batch: &Batch, waiting: Vec<Queued>) {
+        let client = &pen.client;
         let mut lost = None;
         for (n, queued) in waiting.into_iter().enumerate() {
             if lost.is_some() || is_late(queued.pending.born_ns, clock::boottime_ns()) {
@@ -403,7 +438,7 @@ impl Writer {
             }
             let alone = batch.only(n);
             match with_statement_anew(|| alone.apply(client)) {
-                Ok(outcomes) => self.land(kind, vec![queued], outcomes),
+                Ok(outcomes) => self.land(pen, kind, &alone, vec![queued], outcomes),
                 Err(e) => {
                     if !matches!(e, Error::Sql(_)) || client.is_closed() {
                         lost = Some(FetchError::from(&e));
@@ -415,13 +450,17 @@ impl Writer {
     }
 
     /// Raises what was touched, then tells everybody.
-    fn land(&self, kind: Write, waiting: Vec<Queued>, outcomes: Vec<Outcome>) {
+    fn land(&self, pen: &Pen, kind: Write, batch: &Batch, waiting: Vec<Queued>, outcomes: Vec<Outcome>) {
+        let lsn = match self.note_commit(pen) {
+            Ok(lsn) => lsn,
+            Err(e) => return self.fail(batch, waiting, &e),
+        };
         let changes: HashSet<Change> = outcomes.iter().flat_map(|outcome| touched(kind, *outcome)).collect();
         self.raise(changes);
         let mut state = None;
         for (mut queued, outcome) in waiting.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Done { .. } => queued.pending.land(Ok(queued.pending.answer())),
+                Outcome::Done { .. } => queued.pending.land(Ok(Written { lsn, ..queued.pending.answer() })),
                 Outcome::Missing => queued.pending.land(Err(Refusal::Missing)),
                 Outcome::Busy => {
                     queued.retries += 1;
@@ -446,7 +485,8 @@ impl Writer {
 
     fn raise_parts(&self, parts: Vec<Change>) {
         // Where that can't be found out, the change feed is cut off as well, and nothing is trusted.
-        if let Ok(owners) = self.readers.read(|client| changes::of_parents(client, &parts)) {
+        let owners = self.nodes.any_client(Lane::Slow).and_then(|client| changes::of_parents(&client, &parts));
+        if let Ok(owners) = owners {
             self.raise(owners);
         }
         self.raise(parts);
@@ -462,10 +502,11 @@ impl Writer {
 
     fn transact(
         &self,
-        client: &Client,
+        pen: &Pen,
         work: Work,
         idempotency: Option<Idempotency>,
     ) -> Result<Written, Refusal> {
+        let client = &pen.client;
         let begin = || {
             let transaction = client.transaction()?;
             let done = match idempotency {
@@ -490,9 +531,9 @@ impl Writer {
             Stop::Refused(refusal) => refusal,
             Stop::Sql(e) => refusal_before_commit(&e),
         })?;
-        let committed = transaction.commit();
+        let committed = transaction.commit().and_then(|()| self.note_commit(pen));
         self.raise(changes);
-        committed.map(|()| written).map_err(|e| refusal(&e))
+        committed.map(|lsn| Written { lsn, ..written }).map_err(|e| refusal(&e))
     }
 }
 
@@ -506,7 +547,7 @@ fn once(
         Claim::InFlight => Err(Refusal::KeyInFlight.into()),
         Claim::Kept(kept) if kept.body != body => Err(Refusal::KeyReused.into()),
         Claim::Kept(KeptAnswer { status, head, answer, .. }) => {
-            let written = Written { status: status as u16, head, body: answer, is_replayed: true };
+            let written = Written { is_replayed: true, head, ..Written::new(status as u16, answer) };
             Ok((written, Vec::new()))
         }
         Claim::Ours => {

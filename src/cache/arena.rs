@@ -100,6 +100,11 @@ impl Arena {
         self.adopted_ns
     }
 
+    /// Fresh for each arena.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -246,6 +251,8 @@ impl UncheckedArena {
         }
         // What it says of freshness was said of the database that its server followed: this one's feed has to say it again.
         arena.memory.word(header::WATERMARK_NS).store(0, Ordering::Relaxed);
+        arena.memory.word(header::FOLLOWED_NS).store(0, Ordering::Relaxed);
+        arena.memory.word(header::APPLIED).store(0, Ordering::Relaxed);
         arena.adopted_ns = now_ns;
         Ok(arena)
     }

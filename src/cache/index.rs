@@ -14,7 +14,7 @@ use std::sync::atomic::{self, Ordering};
 use crate::cache::arena::Arena;
 use crate::cache::fence;
 use crate::cache::layout::header;
-use crate::cache::record::{Key, RecordHeader};
+use crate::cache::record::{Key, RecordHeader, Relation};
 use crate::cache::segment::{self, Queue};
 use crate::limits::{BUCKET_ITEMS, BUCKET_SIZE_BYTES};
 use crate::metrics::{Counter, SlotMetrics};
@@ -189,6 +189,8 @@ pub enum Published {
     Yes,
     /// The present record of the key was read from a later snapshot, under the same token.
     Overtaken,
+    /// The present record of the key was read at the same time: nobody knows which is the later one.
+    Crossed,
     /// The present record of the key is valid and this one is not any more.
     Voided,
     /// Every compare-and-swap was lost to others.
@@ -204,6 +206,7 @@ enum Choice {
         displaces: bool,
     },
     Overtaken,
+    Crossed,
     Voided,
 }
 
@@ -218,6 +221,7 @@ pub fn publish(arena: &Arena, header: &RecordHeader, item: Item, metrics: &SlotM
         let (at, seen, displaces) = match choose(arena, hash, header) {
             Choice::At { at, seen, displaces } => (at, seen, displaces),
             Choice::Overtaken => return Published::Overtaken,
+            Choice::Crossed => return Published::Crossed,
             Choice::Voided => return Published::Voided,
         };
         // ORDERING: Release pairs with the Acquire of `places`.
@@ -294,10 +298,14 @@ fn weigh(arena: &Arena, hash: u64, header: &RecordHeader, seen: u64) -> Result<W
         let is_own =
             |found: &RecordHeader| found.key == header.key && found.is_plausible(arena.layout().segment_size);
         if let Some(found) = segment::read_header(arena, item).filter(is_own) {
-            if found.token == header.token && found.reading.is_later_than(&header.reading) {
-                return Err(Choice::Overtaken);
+            if found.token == header.token {
+                return match header.reading.against(&found.reading) {
+                    Relation::Earlier => Err(Choice::Overtaken),
+                    Relation::Unknown => Err(Choice::Crossed),
+                    Relation::Later | Relation::Same => Ok(Worth::Own),
+                };
             }
-            if found.token != header.token && found.token == fence::token(arena, header.key.fence()) {
+            if found.token == fence::token(arena, header.key.fence()) {
                 return Err(Choice::Voided);
             }
             return Ok(Worth::Own);
@@ -311,11 +319,19 @@ fn settle(arena: &Arena, hash: u64, header: &RecordHeader, published: Item) -> P
     let mut outcome = Published::Yes;
     for Place { item, .. } in matches(arena, hash).filter(|place| !place.item.is_of(published)) {
         let Some(found) = segment::read_header(arena, item).filter(|f| f.key == header.key) else { continue };
-        if found.token == header.token && found.reading.is_later_than(&header.reading) {
-            replace(arena, hash, published, None);
-            outcome = Published::Overtaken;
-        } else if header.reading.is_later_than(&found.reading) {
-            replace(arena, hash, item, None);
+        match header.reading.against(&found.reading) {
+            Relation::Later => {
+                replace(arena, hash, item, None);
+            }
+            Relation::Earlier if found.token == header.token => {
+                replace(arena, hash, published, None);
+                outcome = Published::Overtaken;
+            }
+            Relation::Unknown if found.token == header.token => {
+                replace(arena, hash, published, None);
+                outcome = Published::Crossed;
+            }
+            _ => {}
         }
     }
     outcome

@@ -28,7 +28,7 @@ use crate::limits::{
 /// "catwalk" and a zero, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"catwalk\0");
 /// Raised whenever the meaning of a byte changes, or what an answer made of the same rows looks like.
-pub const SCHEMA_VERSION: u64 = 3;
+pub const SCHEMA_VERSION: u64 = 4;
 
 /// Words of the header page, by byte offset.
 pub mod header {
@@ -59,6 +59,11 @@ pub mod header {
     pub const VOIDED_NS: usize = 144;
     /// The settings that answers are made with, as one number.
     pub const SETTINGS: usize = 152;
+    /// With replicas, positions in the WAL; [`super::super::floor`] has the meanings.
+    pub const FLOOR: usize = 160;
+    pub const APPLIED: usize = 168;
+    /// When the followed node was last looked at.
+    pub const FOLLOWED_NS: usize = 176;
     /// Counted up by each segment that is sealed: the order in which segments are drained. On a line of its own, with the next:
     /// what is above is read by every lookup.
     pub const SEALED: usize = 256;

@@ -5,6 +5,7 @@ pub mod arena;
 pub mod census;
 pub mod evict;
 pub mod fence;
+pub mod floor;
 pub mod index;
 pub mod layout;
 pub mod lease;
@@ -21,8 +22,8 @@ use parking_lot::Mutex;
 
 pub use arena::Arena;
 pub use fence::Token;
-use record::PackedHeader;
-pub use record::{Encoding, Key, Kind, Reading, Record, RecordHeader};
+use record::{PackedHeader, Relation};
+pub use record::{Encoding, Key, Kind, Order, Reading, Record, RecordHeader};
 
 use crate::metrics::{Counter, SlotMetrics};
 use evict::Appender;
@@ -93,6 +94,8 @@ pub enum Filled {
     Voided,
     /// The present record was read from a later snapshot.
     Overtaken,
+    /// Nobody knows whether the present record was read from a later snapshot: this value must not be shown.
+    Crossed,
     TooLarge,
     /// No segment or no place in the index could be had, or the cache is off.
     Refused,
@@ -172,6 +175,16 @@ impl Cache {
         }
     }
 
+    /// Looks up a value while nobody takes writes: one of which the node that is followed knows no change, whatever others know.
+    pub fn get_followed(&self, key: Key, now_ns: u64) -> Option<Hit> {
+        let age_ns = now_ns.saturating_sub(watermark::followed_ns(&self.arena));
+        let is_looked_for = self.is_on() && key.fits() && age_ns <= self.ages.watermark_ns;
+        match is_looked_for.then(|| self.find(key, now_ns, 0))? {
+            Found::Hit(hit, _) => Some(hit),
+            Found::Nothing | Found::Overtaken => None,
+        }
+    }
+
     /// The record of `key` under the present token, if it is not older than its bound and `grace_ns`.
     #[inline(always)]
     fn find(&self, key: Key, now_ns: u64, grace_ns: u64) -> Found {
@@ -189,10 +202,10 @@ impl Cache {
             };
             if found.is_of(key) && found.token() == token {
                 // Two publishers at the same time may both have found a place: the later snapshot's record is the one.
-                latest = Some(match latest {
+                latest = match latest {
                     Some(other) => self.take_later(hash, other, (place, found)),
-                    None => (place, found),
-                });
+                    None => Some((place, found)),
+                };
             }
         }
         let Some((place, found)) = latest else { return Found::Nothing };
@@ -202,18 +215,23 @@ impl Cache {
         }
     }
 
-    /// The later of two records of a key. The other one goes: when this one is evicted, nobody must find it in its place.
+    /// The later of two records of a key. The other one goes: when this one is evicted, nobody must find it in its place. Where nobody
+    /// knows which is the later one, both go.
     #[cold]
     fn take_later(
         &self,
         hash: u64,
         one: (Place, PackedHeader),
         other: (Place, PackedHeader),
-    ) -> (Place, PackedHeader) {
-        let is_one = one.1.reading().is_later_than(&other.1.reading());
-        let (later, earlier) = if is_one { (one, other) } else { (other, one) };
+    ) -> Option<(Place, PackedHeader)> {
+        let relation = one.1.reading().against(&other.1.reading());
+        let (later, earlier) = if relation == Relation::Later { (one, other) } else { (other, one) };
         index::replace(&self.arena, hash, earlier.0.item, None);
-        later
+        if relation == Relation::Unknown {
+            index::replace(&self.arena, hash, later.0.item, None);
+            return None;
+        }
+        Some(later)
     }
 
     #[inline(always)]
@@ -276,7 +294,7 @@ impl Cache {
         }
         self.metrics.count(match filled {
             Filled::Published => Counter::CacheFills,
-            Filled::Voided | Filled::Overtaken => Counter::CacheFillsVoided,
+            Filled::Voided | Filled::Overtaken | Filled::Crossed => Counter::CacheFillsVoided,
             Filled::TooLarge => Counter::CacheFillsTooLarge,
             Filled::Refused => Counter::CacheFillsRefused,
         });
@@ -310,6 +328,7 @@ impl Cache {
         match index::publish(&self.arena, header, item.with_uses(uses), &self.metrics) {
             Published::Yes => Filled::Published,
             Published::Overtaken => Filled::Overtaken,
+            Published::Crossed => Filled::Crossed,
             Published::Voided => Filled::Voided,
             Published::Lost => Filled::Refused,
         }

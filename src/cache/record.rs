@@ -195,14 +195,45 @@ pub struct Reading {
     pub born_ns: u64,
     /// Position of the SELECT's snapshot; a record keeps its low 48 bits.
     pub position: u64,
+    pub order: Order,
+}
+
+/// What positions are, and so what they say of two readings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Of the snapshots of a single node, all in one row.
+    #[default]
+    Snapshots,
+    /// Of the WAL, where there are replicas: the snapshot has seen everything up to `since`, and nothing behind its position. A record
+    /// does not keep the former.
+    Wal { since: u64 },
+}
+
+/// How one reading stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    Later,
+    Same,
+    Earlier,
+    /// They were made at the same time, or by different orders: neither may take the other's place.
+    Unknown,
 }
 
 impl Reading {
     /// Whether this was read from a later snapshot than `other`: the low bits of their positions go round in a circle, of which half is
-    /// later. It takes 2^31 transactions between two readings of one key under one token to be wrong.
-    pub fn is_later_than(&self, other: &Reading) -> bool {
-        let ahead = self.position.wrapping_sub(other.position) & POSITION_MASK;
-        ahead != 0 && ahead < 1 << (POSITION_BITS - 1)
+    /// later. It takes 2^31 transactions, or 2^47 bytes of WAL, between two readings of one key under one token to be wrong.
+    pub fn against(&self, other: &Reading) -> Relation {
+        let ahead = |one: u64| one.wrapping_sub(other.position) & POSITION_MASK;
+        let is_later = |ahead: u64| ahead < 1 << (POSITION_BITS - 1);
+        match (self.order, other.order) {
+            (Order::Snapshots, Order::Snapshots) => match ahead(self.position) {
+                0 => Relation::Same,
+                ahead if is_later(ahead) => Relation::Later,
+                _ => Relation::Earlier,
+            },
+            (Order::Wal { since }, Order::Wal { .. }) if since > 0 && is_later(ahead(since)) => Relation::Later,
+            _ => Relation::Unknown,
+        }
     }
 
     /// Age at `now_ns`; 0 for what was born after it.
@@ -224,6 +255,8 @@ pub const BORN_SHIFT: u32 = 24;
 const LEN_BITS: u32 = 15;
 const JSON_LEN_BITS: u32 = 17;
 const CODED_LEN_BITS: u32 = 15;
+/// Beside the lengths of the bodies: the position is one of the WAL.
+const BY_WAL: u64 = 1 << (JSON_LEN_BITS + 3 * CODED_LEN_BITS);
 const HEAD_LEN_MAX: usize = u8::MAX as usize;
 const _: () = assert!(RECORD_SIZE_MAX_BYTES / 8 < 1 << LEN_BITS);
 const _: () = assert!(VALUE_SIZE_MAX_BYTES < 1 << JSON_LEN_BITS);
@@ -272,7 +305,8 @@ impl PackedHeader {
 
     #[inline]
     pub fn reading(&self) -> Reading {
-        Reading { born_ns: self.0[4] >> 32 << BORN_SHIFT, position: self.0[3] >> 16 }
+        let order = if self.0[5] & BY_WAL == 0 { Order::Snapshots } else { Order::Wal { since: 0 } };
+        Reading { born_ns: self.0[4] >> 32 << BORN_SHIFT, position: self.0[3] >> 16, order }
     }
 
     #[inline]
@@ -310,6 +344,7 @@ impl RecordHeader {
     /// The header as words, as far as its fields fit: see [`RecordHeader::fits`].
     fn pack(&self) -> [u64; HEADER_WORDS] {
         let coded = |n: u32| u64::from(self.coded_len[n as usize]) << (JSON_LEN_BITS + n * CODED_LEN_BITS);
+        let by_wal = if self.reading.order == Order::Snapshots { 0 } else { BY_WAL };
         [
             self.etag,
             self.key.pack(),
@@ -318,7 +353,7 @@ impl RecordHeader {
                 | u64::from(self.is_missing) << LEN_BITS
                 | u64::from(self.len_bytes / 8),
             (self.reading.born_ns >> BORN_SHIFT) << 32 | u64::from(self.checksum),
-            coded(2) | coded(1) | coded(0) | u64::from(self.json_len),
+            coded(2) | coded(1) | coded(0) | u64::from(self.json_len) | by_wal,
         ]
     }
 
@@ -586,7 +621,8 @@ mod tests {
             zstd: vec![7; 15],
         };
         let token = Token { lane: 7, epoch: 9 };
-        let reading = Reading { born_ns: 42 << BORN_SHIFT | 7, position: (1 << 48) - 3 };
+        let reading =
+            Reading { born_ns: 42 << BORN_SHIFT | 7, position: (1 << 48) - 3, order: Order::Snapshots };
         let key = Key::variant(Kind::Related, -5, 513);
         Record::make(key, token, reading, View::Related(vec![2, 3]), &bodies).unwrap()
     }
@@ -599,7 +635,7 @@ mod tests {
     fn header_survives_packing() {
         let header = *record().header();
         let unpacked = RecordHeader::unpack(&header.pack());
-        assert_eq!(unpacked.reading, Reading { born_ns: 42 << BORN_SHIFT, position: (1 << 48) - 3 });
+        assert_eq!(unpacked.reading, Reading { born_ns: 42 << BORN_SHIFT, ..header.reading });
         assert_eq!(RecordHeader { reading: header.reading, ..unpacked }, header);
         assert!(header.is_plausible(header.len_bytes as usize));
     }
@@ -614,7 +650,11 @@ mod tests {
         full.is_missing = true;
         full.token = Token { lane: u32::MAX, epoch: EPOCH_MASK };
         full.key = Key::variant(Kind::Answers, (1 << 47) - 1, 0xFFF);
-        full.reading = Reading { born_ns: u64::from(u32::MAX) << BORN_SHIFT, position: POSITION_MASK };
+        full.reading = Reading {
+            born_ns: u64::from(u32::MAX) << BORN_SHIFT,
+            position: POSITION_MASK,
+            order: Order::Wal { since: 0 },
+        };
         (full.etag, full.checksum) = (u64::MAX, u32::MAX);
         assert!(full.fits());
         assert_eq!(RecordHeader::unpack(&full.pack()), full);
@@ -625,15 +665,28 @@ mod tests {
 
     #[test]
     fn later_and_older_go_round() {
-        let at = |position| Reading { born_ns: 0, position };
-        assert!(at(5).is_later_than(&at(4)) && !at(4).is_later_than(&at(5)) && !at(4).is_later_than(&at(4)));
-        assert!(at(3).is_later_than(&at(POSITION_MASK)), "past the end of 48 bits");
-        assert!(at(1 << 48 | 3).is_later_than(&at(2)), "one of them from a record");
-        let born = |units: u64| Reading { born_ns: units << BORN_SHIFT, position: 0 };
+        let at = |position| Reading { position, ..Reading::default() };
+        assert_eq!(at(5).against(&at(4)), Relation::Later);
+        assert_eq!(at(4).against(&at(5)), Relation::Earlier);
+        assert_eq!(at(4).against(&at(4)), Relation::Same);
+        assert_eq!(at(3).against(&at(POSITION_MASK)), Relation::Later, "past the end of 48 bits");
+        assert_eq!(at(1 << 48 | 3).against(&at(2)), Relation::Later, "one of them from a record");
+        let born = |units: u64| Reading { born_ns: units << BORN_SHIFT, ..Reading::default() };
         let year = 365 * 86400 * 1_000_000_000u64;
         assert_eq!(born(0).age_ns(year), year);
         assert_eq!(born(u64::from(u32::MAX)).age_ns(1 << (32 + BORN_SHIFT)), 1 << BORN_SHIFT);
         assert_eq!(born(10).age_ns(9 << BORN_SHIFT), 0, "born after the question");
+    }
+
+    #[test]
+    fn by_the_wal_later_is_who_began_where_the_other_ended() {
+        let wal = |since, position| Reading { born_ns: 0, position, order: Order::Wal { since } };
+        assert_eq!(wal(7, 9).against(&wal(5, 7)), Relation::Later);
+        assert_eq!(wal(6, 9).against(&wal(5, 7)), Relation::Unknown, "they overlap");
+        assert_eq!(wal(2, 3).against(&wal(5, 7)), Relation::Unknown, "the present one has never to be shown to be later");
+        assert_eq!(wal(0, 9).against(&wal(0, 7)), Relation::Unknown, "both from records");
+        assert_eq!(wal(7, 9).against(&Reading::default()), Relation::Unknown, "of another order");
+        assert_eq!(wal(2, 3).against(&wal(POSITION_MASK - 9, POSITION_MASK)), Relation::Later, "past the end of 48 bits");
     }
 
     #[test]

@@ -88,6 +88,18 @@ pub fn advance(arena: &Arena, now_ns: u64) {
     arena.store(header::WATERMARK_NS, now_ns, Ordering::Release);
 }
 
+/// When the node that is followed was last looked at (CLOCK_BOOTTIME, ns), be there a primary or none.
+pub fn followed_ns(arena: &Arena) -> u64 {
+    arena.load(header::FOLLOWED_NS, Ordering::Acquire)
+}
+
+/// What the followed node showed at `now_ns` has its fences raised.
+///
+/// ORDERING: Release pairs with the Acquire of `followed_ns`.
+pub fn set_followed(arena: &Arena, now_ns: u64) {
+    arena.store(header::FOLLOWED_NS, now_ns, Ordering::Release);
+}
+
 /// Voids everything in one store, and says why.
 pub fn void_everything(arena: &Arena, reason: Reason) {
     arena.store(header::VOID_REASON, reason as u64, Ordering::Relaxed);

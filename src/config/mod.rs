@@ -13,7 +13,8 @@ use may_minihttp::{Limits, Proxies};
 use toml_span::value::{Table, Value, ValueInner};
 
 use crate::limits::{
-    CACHE_SIZE_MIN_BYTES, DESCRIPTORS_RESERVED, HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX, WRITE_LANES,
+    CACHE_SIZE_MIN_BYTES, CONNECTIONS_PER_WORKER, CONNECTIONS_PER_WORKER_MIN, DESCRIPTORS_RESERVED,
+    HTTP_CONNECTION_SIZE_BYTES, WORKERS_MAX,
 };
 use crate::machine::Machine;
 use parse::*;
@@ -38,7 +39,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("runtime_dir", "auto", "directory of this user's own in which a running server is found by `catwalk cache`, and, where no service manager keeps descriptors, its cache over a restart; auto: $RUNTIME_DIRECTORY, /run/catwalk for root, else $XDG_RUNTIME_DIR/catwalk; empty: none"),
     setting("log", "info", "error, warn, info, debug or trace"),
     setting("database.url", "", "postgresql:// address; DATABASE_URL sets it too"),
-    setting("database.connections", "auto", "connections of the whole box; auto: four a worker, half of them for writes"),
+    setting("database.replicas", "", "postgresql:// addresses of streaming replicas: reads go there, and the change feed; a list, or separated by commas. Whoever of all these is no replica takes the writes"),
+    setting("database.replica_lag_max", "100ms", "a replica that lags behind by more is not read from until it has caught up"),
+    setting("database.connections", "auto", "connections of the whole box to each node; auto: five a worker (two for reads by ids, one for lists, two for writes), fewer where the server's max_connections, shared among boxes, takes no more"),
     setting("database.timeout", "5s", "longest wait for one answer of the database"),
     setting("cache.size", "auto", "shared memory for the cache; auto: a quarter of the memory; 0: none"),
     setting("cache.staleness_max", "250ms", "a change, whoever makes it, is served after at most this long; while that can't be known, answers come from the database"),
@@ -295,6 +298,9 @@ pub struct Config {
     pub runtime_dir: RuntimeDir,
     pub log: log::LevelFilter,
     pub database_url: String,
+    /// Addresses of the nodes beside `database_url`.
+    pub replicas: Vec<String>,
+    pub replica_lag_max: Duration,
     pub database_timeout: Duration,
     pub cache_staleness_max: Duration,
     pub cache_max_age: Duration,
@@ -343,6 +349,8 @@ impl Config {
                 v.parse().map_err(|_| "expected error, warn, info, debug or trace".into())
             })?,
             database_url: text("database.url")?,
+            replicas: s.parse("database.replicas", parse_replicas)?,
+            replica_lag_max: s.parse("database.replica_lag_max", parse_lag)?,
             database_timeout: s.parse("database.timeout", parse_duration)?,
             cache_staleness_max: s.parse("cache.staleness_max", parse_staleness)?,
             cache_max_age: s.parse("cache.max_age", parse_duration)?,
@@ -383,14 +391,15 @@ impl Config {
         self.workers.unwrap_or(self.machine.cores).clamp(1, WORKERS_MAX)
     }
 
-    /// Connections to the database for each worker, of the box's one budget.
+    /// Connections to each database node for each worker, of the box's one budget.
     pub fn connections_per_worker(&self) -> usize {
-        self.connections.map_or(2 * WRITE_LANES, |total| (total / self.workers()).max(2))
+        let each = self.connections.map_or(CONNECTIONS_PER_WORKER, |total| total / self.workers());
+        each.max(CONNECTIONS_PER_WORKER_MIN)
     }
 
-    /// Those of them that write.
-    pub fn write_connections_per_worker(&self) -> usize {
-        (self.connections_per_worker() / 2).min(WRITE_LANES)
+    /// Addresses of all database nodes.
+    pub fn nodes(&self) -> Vec<String> {
+        std::iter::once(&self.database_url).chain(&self.replicas).cloned().collect()
     }
 
     /// The settings of `catwalk dev`, where nobody else is served.
@@ -455,6 +464,7 @@ impl Config {
                 }
                 "cache.size" if value == "auto" => format!("auto ({}MiB)", self.cache_size_bytes() >> 20),
                 "database.url" => hide_password(value),
+                "database.replicas" => self.replicas.iter().map(|url| hide_password(url)).collect::<Vec<_>>().join(" "),
                 _ if secret => "(hidden)".to_string(),
                 _ => value.clone(),
             };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cache::record::{Kind, KINDS};
 use crate::config::RuntimeDir;
-use crate::limits::{CACHE_SIZE_MIN_BYTES, CACHE_STALENESS_MIN};
+use crate::limits::{CACHE_SIZE_MIN_BYTES, CACHE_STALENESS_MIN, NODES_MAX, NODE_PERIOD};
 
 /// Shortest token that counts as a secret.
 const TOKEN_LEN_MIN: usize = 16;
@@ -49,6 +49,27 @@ pub(super) fn parse_staleness(text: &str) -> Result<Duration, String> {
     match bound >= CACHE_STALENESS_MIN {
         true => Ok(bound),
         false => Err(format!("the least is {CACHE_STALENESS_MIN:?}")),
+    }
+}
+
+/// Addresses of replicas.
+pub(super) fn parse_replicas(text: &str) -> Result<Vec<String>, String> {
+    let addresses = parse_list(text);
+    if let Some(bad) = addresses.iter().find(|address| !address.contains("://")) {
+        return Err(format!("expected postgresql:// addresses, found {bad:?}"));
+    }
+    match addresses.len() < NODES_MAX {
+        true => Ok(addresses),
+        false => Err(format!("at most {} replicas", NODES_MAX - 1)),
+    }
+}
+
+/// Below some looks at a replica its lag can't be told from none.
+pub(super) fn parse_lag(text: &str) -> Result<Duration, String> {
+    let bound = parse_duration(text)?;
+    match bound >= NODE_PERIOD * 5 {
+        true => Ok(bound),
+        false => Err(format!("the least is {:?}", NODE_PERIOD * 5)),
     }
 }
 

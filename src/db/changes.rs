@@ -31,7 +31,7 @@ impl Snapshot {
     }
 
     /// Reads `xmin:xmax:open,open`.
-    fn read(text: &str) -> Option<Snapshot> {
+    pub(super) fn read(text: &str) -> Option<Snapshot> {
         let mut parts = text.split(':');
         let (xmin, xmax, open) = (parts.next()?, parts.next()?, parts.next()?);
         let open = open.split(',').filter(|x| !x.is_empty()).map(|x| x.parse().ok());
@@ -53,14 +53,16 @@ pub struct Poll {
     pub life: Option<u64>,
     /// None: more than `FEED_CHANGES_MAX`.
     pub changes: Option<Vec<Change>>,
+    /// On a replica, whose snapshots don't tell what is open: the transactions that have noted them.
+    pub xids: Vec<u64>,
 }
 
-/// Looks at what became visible since `seen`.
-pub fn poll(client: &Client, seen: &Snapshot) -> Result<Poll, Error> {
+/// Looks at what became visible since `seen`, but for what transactions `beyond` it have noted.
+pub fn poll(client: &Client, seen: &Snapshot, beyond: &[u64]) -> Result<Poll, Error> {
     let statement = client.prepare_cached(FEED_POLL)?;
-    let xmax = seen.xmax.to_string();
-    let open: Vec<String> = seen.open.iter().map(u64::to_string).collect();
-    let rows = client.query(&statement, &[&xmax, &open])?;
+    let texts = |xids: &[u64]| xids.iter().map(u64::to_string).collect::<Vec<String>>();
+    let (xmax, open, beyond) = (seen.xmax.to_string(), texts(&seen.open), texts(beyond));
+    let rows = client.query(&statement, &[&xmax, &open, &beyond])?;
     let unreadable = || Error::Convert("the feed's poll returned no snapshot".into());
     let (first, rest) = rows.split_first().ok_or_else(unreadable)?;
     let snapshot = Snapshot::read(&first.try_get::<String>(2)?).ok_or_else(unreadable)?;
@@ -69,7 +71,9 @@ pub fn poll(client: &Client, seen: &Snapshot) -> Result<Poll, Error> {
     let life = first.try_get::<Option<i64>>(5)?.map(|life| life as u64);
     let few = noted as usize <= FEED_CHANGES_MAX && rest.len() <= FEED_CHANGES_MAX;
     let changes = if few { Some(rest.iter().map(read_change).collect::<Result<_, _>>()?) } else { None };
-    Ok(Poll { snapshot, dropped_xid, life, changes })
+    let xids = first.try_get::<Option<String>>(6)?.unwrap_or_default();
+    let xids = xids.split(',').filter_map(|xid| xid.parse().ok()).collect();
+    Ok(Poll { snapshot, dropped_xid, life, changes, xids })
 }
 
 fn read_change(row: &Row) -> Result<Change, Error> {
@@ -113,6 +117,8 @@ pub struct Surroundings {
     pub server: String,
     /// It is a standby, or has not recovered yet.
     pub in_recovery: bool,
+    /// Position in the WAL behind everything that the poll can have seen.
+    pub lsn: u64,
 }
 
 /// What changes are noted by, now. Asked for after the poll: what hid a change from that has happened by then.
@@ -121,7 +127,8 @@ pub fn surroundings(client: &Client) -> Result<Surroundings, Error> {
     // No such tables at all: NULL.
     let followed: Option<String> = row.try_get(0)?;
     let followed = rapidhash::v3::rapidhash_v3(followed.unwrap_or_default().as_bytes());
-    Ok(Surroundings { followed, server: row.try_get(1)?, in_recovery: row.try_get(2)? })
+    let lsn = row.try_get::<Option<i64>>(3)?.unwrap_or(0) as u64;
+    Ok(Surroundings { followed, server: row.try_get(1)?, in_recovery: row.try_get(2)?, lsn })
 }
 
 /// Begins a life of the database that has none.
@@ -129,10 +136,25 @@ pub fn begin_life(client: &Client) -> Result<(), Error> {
     client.query(&client.prepare_cached(FEED_BIRTH)?, &[]).map(|_| ())
 }
 
-/// System identifier and timeline of the database that a client speaks to.
-pub fn identity(client: &Client) -> Result<(u64, u64), Error> {
+/// Which database a client speaks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub system_identifier: u64,
+    /// A replica doesn't tell.
+    pub timeline: Option<u64>,
+    /// What boxes sign with.
+    pub secret: [u8; 32],
+}
+
+/// Which database a client speaks to.
+pub fn identity(client: &Client) -> Result<Identity, Error> {
     let row = client.query_one(&client.prepare_cached(DATABASE_IDENTITY)?, &[])?;
-    Ok((row.try_get::<i64>(0)? as u64, row.try_get::<i64>(1)? as u64))
+    let secret: Vec<u8> = row.try_get(3)?;
+    Ok(Identity {
+        system_identifier: row.try_get::<i64>(0)? as u64,
+        timeline: row.try_get::<Option<i64>>(2)?.map(|timeline| timeline as u64),
+        secret: secret.try_into().map_err(|_| Error::Convert("catwalk_feed.secret must have 32 bytes".into()))?,
+    })
 }
 
 /// What keeps changes from being noted, and the repair; None when all is well.

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = migrations![
     "0012_idempotency",
     "0013_product_search",
     "0014_load",
+    "0015_nodes",
 ];
 
 /// Key of the advisory lock that keeps two migrations apart.

@@ -6,7 +6,10 @@ pub mod decimal;
 pub mod edits;
 pub mod images;
 pub mod indexes;
+pub mod lsn;
 pub mod migrate;
+pub mod nodes;
+pub mod pacer;
 pub mod pool;
 pub mod products;
 pub mod questions;
@@ -16,7 +19,7 @@ pub mod slice;
 pub mod statements;
 pub mod writes;
 
-pub use pool::Pool;
+pub use nodes::Nodes;
 
 use may_postgres::{Config, Error};
 

@@ -1,6 +1,7 @@
-//! A worker's few connections, each shared by many coroutines. Connecting happens on a thread of its own.
+//! A worker's few connections to one node, each shared by many coroutines. Connecting happens on a thread of its own.
 //! Runs in: worker.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
@@ -17,9 +18,61 @@ use crate::metrics::{Counter, SlotMetrics};
 const KEEP_PERIOD: Duration = Duration::from_millis(250);
 const KEEP_PERIOD_MISSING: Duration = Duration::from_millis(10);
 
+/// What a connection is for: none waits behind what is slower than itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Products, their styles, related ones, characteristics: found by their ids.
+    Fast,
+    /// Lists, searches, carts.
+    Slow,
+    Write,
+}
+
+pub const LANES: [Lane; 3] = [Lane::Fast, Lane::Slow, Lane::Write];
+
+/// Connections of each lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    pub fast: usize,
+    pub slow: usize,
+    pub write: usize,
+}
+
+impl Places {
+    /// Shares out `total` connections, at least one a lane: two fifths to writes and to what is fast each, but to the former no more than
+    /// `write_max`.
+    pub fn share(total: usize, write_max: usize) -> Places {
+        let write = (total * 2 / 5).clamp(1, write_max);
+        let slow = (total / 5).max(1);
+        Places { fast: total.saturating_sub(write + slow).max(1), slow, write }
+    }
+
+    pub fn total(self) -> usize {
+        self.fast + self.slow + self.write
+    }
+
+    fn of(self, lane: Lane) -> Range<usize> {
+        match lane {
+            Lane::Fast => 0..self.fast,
+            Lane::Slow => self.fast..self.fast + self.slow,
+            Lane::Write => self.fast + self.slow..self.total(),
+        }
+    }
+}
+
+/// Which of its places a pool may fill, now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    pub fast: usize,
+    /// Whether this node takes writes.
+    pub writes: bool,
+}
+
 /// The connections, and who waits for one.
 pub struct Pool {
     connections: Vec<Reconnect>,
+    places: Places,
+    allowed: Box<dyn Fn() -> Allowed + Send + Sync>,
     next: AtomicUsize,
     waiting: Mutex<Vec<Arc<Blocker>>>,
     keeper: OnceLock<Thread>,
@@ -29,10 +82,18 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// `count` places, filled by a keeper thread from now on.
-    pub fn start(config: Config, count: usize, metrics: SlotMetrics) -> Arc<Pool> {
+    /// `places` for connections as `config` says for each lane, filled by a keeper thread from now on, as far as `allowed`.
+    pub fn start(
+        config: impl Fn(Lane) -> Config,
+        places: Places,
+        allowed: impl Fn() -> Allowed + Send + Sync + 'static,
+        metrics: SlotMetrics,
+    ) -> Arc<Pool> {
+        let lanes = LANES.into_iter().flat_map(|lane| places.of(lane).map(move |_| lane));
         let pool = Arc::new(Pool {
-            connections: (0..count).map(|_| Reconnect::new(config.clone())).collect(),
+            connections: lanes.map(|lane| Reconnect::new(config(lane))).collect(),
+            places,
+            allowed: Box::new(allowed),
             next: AtomicUsize::new(0),
             waiting: Mutex::default(),
             keeper: OnceLock::new(),
@@ -46,15 +107,32 @@ impl Pool {
         pool
     }
 
-    /// Connects what is missing, for the life of the process. Connecting may take long; nothing else waits for it.
+    /// Connects what is missing and ends what is too many, for the life of the process. Connecting may take long; nothing else waits for
+    /// it.
     fn keep(&self) {
         loop {
-            let connected = self.connections.iter().filter(|c| c.maintain()).count();
+            let (wanted, unwanted) = self.sort_out();
+            unwanted.into_iter().for_each(|at| self.connections[at].rest());
+            let connected = wanted.iter().filter(|at| self.connections[**at].maintain()).count();
             self.unreachable.store(connected == 0, Ordering::Relaxed);
             self.wake_waiting();
-            let all = connected == self.connections.len();
-            thread::park_timeout(if all { KEEP_PERIOD } else { KEEP_PERIOD_MISSING });
+            thread::park_timeout(if connected == wanted.len() { KEEP_PERIOD } else { KEEP_PERIOD_MISSING });
         }
+    }
+
+    /// Numbers of the connections that there should be now, and of the others.
+    fn sort_out(&self) -> (Vec<usize>, Vec<usize>) {
+        let allowed = (self.allowed)();
+        let most = |lane| match lane {
+            Lane::Fast => allowed.fast.max(1),
+            Lane::Slow => usize::MAX,
+            Lane::Write if allowed.writes => usize::MAX,
+            Lane::Write => 0,
+        };
+        let wanted: Vec<usize> =
+            LANES.into_iter().flat_map(|lane| self.places.of(lane).take(most(lane))).collect();
+        let unwanted = (0..self.connections.len()).filter(|at| !wanted.contains(at)).collect();
+        (wanted, unwanted)
     }
 
     /// Lets deadlines be looked at, of statements and of those who wait for a connection. A few times a second.
@@ -85,11 +163,12 @@ impl Pool {
         living.peek().is_some() && living.all(|client| client.is_suspect())
     }
 
-    /// The connection of one place, for whoever has it alone. Waits as [`Pool::client`] does.
+    /// The connection of one writing place, for whoever has it alone. Waits as [`Pool::client`] does.
     ///
     /// # Errors
     /// Why the last attempt to connect failed.
     pub fn own(&self, place: usize) -> Result<Client, Error> {
+        let place = self.places.of(Lane::Write).start + place;
         self.wait_for(|| self.try_place(place))
     }
 
@@ -98,8 +177,8 @@ impl Pool {
     ///
     /// # Errors
     /// Why the last attempt to connect failed.
-    pub fn client(&self) -> Result<Client, Error> {
-        self.wait_for(|| self.try_client())
+    pub fn client(&self, lane: Lane) -> Result<Client, Error> {
+        self.wait_for(|| self.try_client(lane))
     }
 
     fn wait_for(&self, find: impl Fn() -> Result<Client, Error>) -> Result<Client, Error> {
@@ -127,12 +206,13 @@ impl Pool {
         }
     }
 
-    /// A live connection if there is one now.
-    pub fn try_client(&self) -> Result<Client, Error> {
+    /// A live connection of a lane if there is one now.
+    pub fn try_client(&self, lane: Lane) -> Result<Client, Error> {
+        let places = self.places.of(lane);
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         let mut last = Error::Connect("no connection is configured".into());
-        for n in 0..self.connections.len() {
-            match self.try_place((start + n) % self.connections.len()) {
+        for n in 0..places.len() {
+            match self.try_place(places.start + (start + n) % places.len()) {
                 Ok(client) => return Ok(client),
                 Err(e) => last = e,
             }
@@ -148,10 +228,10 @@ impl Pool {
     }
 
     /// Runs a read, again when its connection is lost under it or its statement has to be prepared anew.
-    pub fn read<T>(&self, work: impl Fn(&Client) -> Result<T, Error>) -> Result<T, Error> {
+    pub fn read<T>(&self, lane: Lane, work: impl Fn(&Client) -> Result<T, Error>) -> Result<T, Error> {
         let mut lost = None;
         for _ in 0..self.connections.len() + 2 {
-            match work(&self.client()?) {
+            match work(&self.client(lane)?) {
                 Err(e) if e.is_connection() && !matches!(e, Error::Timeout) => lost = Some(e),
                 Err(e) if e.is_about_statement() => lost = Some(e),
                 Err(e) => {
@@ -165,15 +245,26 @@ impl Pool {
         Err(lost.unwrap_or(Error::Timeout))
     }
 
-    /// Counts a statement that fetches `keys` keys.
-    pub fn count_statement(&self, keys: usize) {
-        self.metrics.count(Counter::DatabaseStatements);
-        self.metrics.add(Counter::DatabaseKeys, keys as u64);
-    }
-
-    /// Connections live now, and places.
+    /// Connections live now, and places for some.
     pub fn occupancy(&self) -> (usize, usize) {
         let live = self.connections.iter().filter(|c| c.client().is_ok()).count();
-        (live, self.connections.len())
+        (live, self.sort_out().0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lane_has_a_connection_and_writes_have_no_more_than_they_use() {
+        let share = |total| {
+            let Places { fast, slow, write } = Places::share(total, 2);
+            (fast, slow, write)
+        };
+        assert_eq!(share(1), (1, 1, 1));
+        assert_eq!(share(3), (1, 1, 1));
+        assert_eq!(share(5), (2, 1, 2));
+        assert_eq!(share(20), (14, 4, 2));
     }
 }

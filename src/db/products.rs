@@ -98,8 +98,8 @@ pub fn search(client: &Client, wanted: &Filter, slice: &Slice) -> Result<Read<Ve
 }
 
 /// The products among `ids` that exist.
-pub fn some(client: &Client, ids: &[i64]) -> Result<Vec<Product>, Error> {
-    Ok(read_list(&client.query(&client.prepare_cached(PRODUCTS_SOME)?, &[&ids])?)?.found)
+pub fn some(client: &Client, ids: &[i64]) -> Result<Read<Vec<Product>>, Error> {
+    read_list(&client.query(&client.prepare_cached(PRODUCTS_SOME)?, &[&ids])?)
 }
 
 /// Rows of `PRODUCTS_LIST` and its like; one without a product says only how things stand.

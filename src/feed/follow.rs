@@ -7,21 +7,24 @@
 //!    └── another database, life, trigger, time gone back; changes dropped, or too many
 //! ```
 //! Voiding comes after a poll and before its watermark: a fill that takes its token afterwards reads a later snapshot than the
-//! poll's, from which on changes are followed.
+//! poll's, from which on changes are followed; with replicas the floor, raised before, sees to that.
+//!
+//! A replica's snapshots don't tell what is open. There the place is a mark of the primary's that the replica has passed, and the
+//! transactions beyond it whose changes were seen already; the watermark is the mark's time.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use may_postgres::{Client, Error};
 
 use crate::cache::arena::DatabaseIdentity;
 use crate::cache::watermark::{self, Cursor, Reason, State};
-use crate::cache::{fence, Arena, Key, Kind};
+use crate::cache::{fence, floor, Arena, Key, Kind};
 use crate::catalogue::{Change, What};
-use crate::db::changes::{self, Snapshot, Surroundings};
-use crate::limits::FEED_ROTATE_PERIOD;
+use crate::db::changes::{self, Poll, Snapshot, Surroundings};
+use crate::feed::watch::Mark;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
+use crate::topology::Topology;
 
 /// What came of a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +35,27 @@ pub enum Outcome {
     Lost,
 }
 
+/// What is followed.
+pub enum Node {
+    /// Whoever takes writes, or is to.
+    Primary,
+    /// One that had replayed up to a position before the look, with the newest mark that it had passed; None while nobody takes
+    /// writes.
+    Replica { replayed: u64, mark: Option<Mark> },
+}
+
 /// Follows one database for one arena.
 pub struct Follower {
     arena: Arc<Arena>,
+    topology: Topology,
     metrics: SlotMetrics,
     place: Option<Place>,
-    /// The connection that was made ready.
+    /// The connection that was made ready, and the statement's server.
     backend: i32,
-    rotated: Option<Instant>,
+    /// The primary's, when it was last looked at.
+    server: String,
+    /// Position that the primary had written when the last look at it was over.
+    written: u64,
     /// What was wrong last: told once.
     trouble: Option<String>,
 }
@@ -48,6 +64,8 @@ pub struct Follower {
 #[derive(Clone, PartialEq, Eq)]
 struct Place {
     seen: Snapshot,
+    /// Transactions that `seen` does not show, whose changes are applied.
+    beyond: Vec<u64>,
     followed: u64,
     life: u64,
     /// None: whoever was here before has not looked at it.
@@ -56,26 +74,41 @@ struct Place {
 
 /// What a closer look brought.
 enum Inspection {
-    Identity(DatabaseIdentity),
+    Identity(DatabaseIdentity, [u8; 32]),
     /// It can't be followed, and why.
     Trouble(String),
 }
 
 impl Follower {
     /// Goes on where the arena's last feed stood.
-    pub fn new(arena: Arc<Arena>, metrics: SlotMetrics) -> Follower {
+    pub fn new(arena: Arc<Arena>, topology: Topology, metrics: SlotMetrics) -> Follower {
         let place = watermark::cursor(&arena).map(|Cursor { xmin, followed, life }| Place {
             seen: Snapshot::from_xmin(xmin),
+            beyond: Vec::new(),
             followed,
             life,
             dropped_xid: None,
         });
-        Follower { arena, metrics, place, backend: 0, rotated: None, trouble: None }
+        Follower {
+            arena,
+            topology,
+            metrics,
+            place,
+            backend: 0,
+            server: String::new(),
+            written: 0,
+            trouble: None,
+        }
+    }
+
+    /// The primary's server, when it was last looked at.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// Looks once.
-    pub fn look(&mut self, client: &Client) -> Outcome {
-        match self.try_look(client) {
+    pub fn look(&mut self, client: &Client, node: &Node) -> Outcome {
+        match self.try_look(client, node) {
             Ok(outcome) => outcome,
             Err(e) => self.lose(&e.to_string()),
         }
@@ -86,43 +119,54 @@ impl Follower {
         self.stand_back(State::CutOff, why)
     }
 
-    fn try_look(&mut self, client: &Client) -> Result<Outcome, Error> {
+    fn try_look(&mut self, client: &Client, node: &Node) -> Result<Outcome, Error> {
         let is_new = self.make_ready(client)?;
         let now_ns = clock::boottime_ns();
+        let floor_before = floor::floor(&self.arena);
         let nothing_since = Snapshot::from_xmin(u64::MAX >> 1);
-        let mut poll =
-            changes::poll(client, self.place.as_ref().map_or(&nothing_since, |place| &place.seen))?;
+        let (seen, beyond) = self
+            .place
+            .as_ref()
+            .map_or((&nothing_since, &[][..]), |place| (&place.seen, place.beyond.as_slice()));
+        let mut poll = changes::poll(client, seen, beyond)?;
         let surroundings = changes::surroundings(client)?;
         self.metrics.count(Counter::FeedPolls);
+        let is_replica = matches!(node, Node::Replica { .. });
+        if is_replica != surroundings.in_recovery && self.topology.has_replicas() {
+            // It has just been promoted, or put back: the watchers will say what it is.
+            return Ok(Outcome::Lost);
+        }
         let Some(life) = poll.life else {
-            changes::begin_life(client)?;
+            if !surroundings.in_recovery {
+                changes::begin_life(client)?;
+            }
             return Ok(Outcome::Lost);
         };
-        let next = Place {
-            followed: surroundings.followed,
-            // A server that was stopped may have been put back to what it was: its start is part of its life.
-            life: rapidhash::v3::rapidhash_v3(format!("{life} {}", surroundings.server).as_bytes()),
-            dropped_xid: Some(poll.dropped_xid),
-            seen: poll.snapshot,
-        };
+        if !is_replica {
+            self.server.clone_from(&surroundings.server);
+            self.heal_floor(floor_before, surroundings.lsn);
+        }
         poll.changes = poll.changes.and_then(|changes| resolve(client, changes));
+        let next = self.next_place(node, &poll, life, surroundings.followed);
         let mut reason = noted(poll.changes.as_deref());
-        let is_odd = is_new || self.trouble.is_some() || surroundings.in_recovery;
-        if is_odd || self.find_break(&next).is_some() {
-            match inspect(client, &surroundings)? {
+        let is_odd = is_new || self.trouble.is_some() || (surroundings.in_recovery && !is_replica);
+        if is_odd || self.find_break(node, &next, &poll).is_some() {
+            match self.inspect(client, &surroundings, is_replica)? {
                 Inspection::Trouble(why) => return Ok(self.meet_trouble(&why)),
-                Inspection::Identity(identity) => {
+                Inspection::Identity(identity, secret) => {
                     let other = self.place.is_some() && self.arena.database() != identity;
-                    reason = reason.or(other.then_some(Reason::Identity)).or(self.find_break(&next));
-                    self.settle(reason, &poll.changes, next);
+                    reason = reason.or(other.then_some(Reason::Identity));
+                    reason = reason.or(self.find_break(node, &next, &poll));
+                    self.settle(reason, &poll.changes, next, surroundings.lsn);
                     self.arena.bind(identity);
+                    self.topology.set_secret(life.max(1), &secret);
                 }
             }
         } else {
-            self.settle(reason, &poll.changes, next);
+            self.settle(reason, &poll.changes, next, surroundings.lsn);
         }
-        watermark::advance(&self.arena, now_ns);
-        self.follow_on(client);
+        self.advance(node, &poll, now_ns, &surroundings);
+        self.follow_on();
         Ok(if poll.changes.is_some_and(|changes| changes.is_empty()) {
             Outcome::Quiet
         } else {
@@ -130,12 +174,59 @@ impl Follower {
         })
     }
 
+    /// A floor above what the primary has written is of another history: nobody could ever reach it.
+    fn heal_floor(&self, before: u64, written: u64) {
+        if self.topology.has_replicas() && before > written {
+            floor::reset(&self.arena, before, written);
+        }
+    }
+
+    fn next_place(&self, node: &Node, poll: &Poll, life: u64, followed: u64) -> Place {
+        // A server that was stopped may have been put back to what it was: its start is part of its life.
+        let life = rapidhash::v3::rapidhash_v3(format!("{life} {}", self.server).as_bytes());
+        let (seen, beyond) = match (node, &self.place) {
+            (Node::Primary, _) => (poll.snapshot.clone(), Vec::new()),
+            (Node::Replica { .. }, None) => (Snapshot::from_xmin(poll.snapshot.xmin), Vec::new()),
+            (Node::Replica { mark, .. }, Some(place)) => {
+                let ahead = mark.as_ref().map(|mark| &mark.snapshot).filter(|s| s.xmax >= place.seen.xmax && s.xmin >= place.seen.xmin);
+                let seen = ahead.unwrap_or(&place.seen).clone();
+                let mut beyond: Vec<u64> = place.beyond.iter().chain(&poll.xids).copied().collect();
+                beyond.retain(|xid| *xid >= seen.xmax || seen.open.contains(xid));
+                (seen, beyond)
+            }
+        };
+        Place { seen, beyond, followed, life, dropped_xid: Some(poll.dropped_xid) }
+    }
+
+    /// Says how fresh everything is. Of two nodes that are followed in turn one may be behind the other: the watermark never goes back.
+    fn advance(&mut self, node: &Node, poll: &Poll, now_ns: u64, surroundings: &Surroundings) {
+        let (at_ns, applied) = match node {
+            Node::Primary => {
+                // What was written before the poll, and is not open in it, was seen by it; who is still open may have written last.
+                let is_all = poll.snapshot.open.is_empty();
+                let applied = if is_all { self.written } else { self.written.saturating_sub(1) };
+                self.written = self.topology.end_of_record(surroundings.lsn);
+                (Some(now_ns), applied)
+            }
+            Node::Replica { replayed, mark, .. } => {
+                (mark.as_ref().map(|mark| mark.at_ns), *replayed)
+            }
+        };
+        if let Some(at_ns) = at_ns.filter(|at_ns| *at_ns > watermark::watermark_ns(&self.arena)) {
+            watermark::advance(&self.arena, at_ns);
+        }
+        floor::set_applied(&self.arena, applied);
+        watermark::set_followed(&self.arena, now_ns);
+    }
+
     /// Why changes can't be followed from the present place to the next, if they can't.
-    fn find_break(&self, next: &Place) -> Option<Reason> {
+    fn find_break(&self, node: &Node, next: &Place, poll: &Poll) -> Option<Reason> {
         let Some(place) = &self.place else { return Some(Reason::NoCursor) };
-        let (seen, now) = (&place.seen, &next.seen);
+        let (seen, now) = (&place.seen, &poll.snapshot);
         let is_new_drop = next.dropped_xid != place.dropped_xid;
-        if place.life != next.life || now.xmin < seen.xmin || now.xmax < seen.xmax {
+        // A replica may be behind another one that was followed before.
+        let went_back = matches!(node, Node::Primary) && (now.xmin < seen.xmin || now.xmax < seen.xmax);
+        if place.life != next.life || went_back {
             Some(Reason::Life)
         } else if place.followed != next.followed {
             Some(Reason::Triggers)
@@ -148,9 +239,12 @@ impl Follower {
 
     /// Raises the fences of what became visible, or voids everything; then, and not before, this is the place where whoever comes
     /// next goes on: after a death in between it finds the same.
-    fn settle(&mut self, reason: Option<Reason>, changes: &Option<Vec<Change>>, next: Place) {
+    fn settle(&mut self, reason: Option<Reason>, changes: &Option<Vec<Change>>, next: Place, lsn: u64) {
         let changes = changes.as_deref().unwrap_or_default();
         self.metrics.add(Counter::FeedChanges, changes.len() as u64);
+        if self.topology.has_replicas() && (reason.is_some() || !changes.is_empty()) {
+            floor::raise(&self.arena, self.topology.end_of_record(lsn));
+        }
         match reason {
             Some(reason) => self.void(reason),
             None => self.raise(changes),
@@ -219,17 +313,24 @@ impl Follower {
         Outcome::Lost
     }
 
+    /// Looks at what neither changes nor surroundings show.
+    fn inspect(&self, client: &Client, surroundings: &Surroundings, is_replica: bool) -> Result<Inspection, Error> {
+        if surroundings.in_recovery && !is_replica {
+            return Ok(Inspection::Trouble("the server is in recovery: it is no primary".into()));
+        }
+        if let Some(problems) = changes::problems(client)? {
+            return Ok(Inspection::Trouble(problems));
+        }
+        let changes::Identity { system_identifier, timeline, secret } = changes::identity(client)?;
+        let timeline = timeline.unwrap_or_else(|| self.arena.database().timeline);
+        Ok(Inspection::Identity(DatabaseIdentity { system_identifier, timeline }, secret))
+    }
+
     /// All is well.
-    fn follow_on(&mut self, client: &Client) {
+    fn follow_on(&mut self) {
         watermark::set_state(&self.arena, State::Following);
         if self.trouble.take().is_some() {
             log::info!("feed: changes are followed again");
-        }
-        if self.rotated.is_none_or(|rotated| rotated.elapsed() >= FEED_ROTATE_PERIOD) {
-            self.rotated = Some(Instant::now());
-            if let Err(e) = changes::rotate(client) {
-                log::warn!("feed: looking after the change table's partitions: {e}");
-            }
         }
     }
 }
@@ -266,14 +367,3 @@ fn noted(changes: Option<&[Change]>) -> Option<Reason> {
     }
 }
 
-/// Looks at what neither changes nor surroundings show.
-fn inspect(client: &Client, surroundings: &Surroundings) -> Result<Inspection, Error> {
-    if surroundings.in_recovery {
-        return Ok(Inspection::Trouble("the server is in recovery: it is no primary".into()));
-    }
-    if let Some(problems) = changes::problems(client)? {
-        return Ok(Inspection::Trouble(problems));
-    }
-    let (system_identifier, timeline) = changes::identity(client)?;
-    Ok(Inspection::Identity(DatabaseIdentity { system_identifier, timeline }))
-}

@@ -5,26 +5,30 @@
 //! Its death, a stop, or a lost connection leave the watermark as it is, and lookups stop trusting the cache: nobody has to notice.
 
 pub mod follow;
+pub mod watch;
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use may_postgres::Reconnect;
+use may_postgres::{Client, Config, Error, Reconnect};
 
 use crate::db;
+use crate::db::lsn::Role;
 use crate::heritage::Heritage;
 use crate::limits::{
     BEAT_PERIOD, FEED_CHANGES_LINGER, FEED_PAUSE_CHANGES, FEED_PAUSE_IDLE, FEED_PAUSE_LOST,
-    FEED_PAUSE_REQUESTS, FEED_TIMEOUT,
+    FEED_PAUSE_REQUESTS, FEED_TIMEOUT, NODE_PERIOD_ALONE,
 };
 use crate::metrics::{Counter, MetricsPage};
 use crate::os::fd::{wait_readable, Command, Commands};
 use crate::os::signal::Termination;
-use crate::os::{fork, sched};
+use crate::os::{clock, fork, sched};
 use crate::runtime;
 use crate::slots::{Phase, Slots};
-use follow::{Follower, Outcome};
+use crate::topology::{Reign, Topology};
+use follow::{Follower, Node, Outcome};
+use watch::{Crown, Sight, Watch};
 
 /// How often it is looked at whether requests come in.
 const TRAFFIC_PERIOD: Duration = Duration::from_millis(100);
@@ -40,33 +44,36 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
     // It competes with workers that never sleep under load; what it waits for, answers wait for.
     sched::run_soon();
     runtime::configure();
-    let mut address = match db::address(&heritage.config.database_url, "catwalk feed") {
-        Ok(address) => address,
+    let addresses = match addresses(heritage) {
+        Ok(addresses) => addresses,
         Err(e) => {
             log::error!("feed: {e}");
             return 1;
         }
     };
-    address.request_timeout = Some(FEED_TIMEOUT);
-    address.connect_timeout = address.connect_timeout.min(FEED_TIMEOUT);
-    let connection = Arc::new(Reconnect::new(address));
-    let follower = Follower::new(heritage.arena.clone(), heritage.metrics.slot(slot));
+    let topology = heritage.topology.clone();
+    let connections: Vec<_> =
+        addresses.iter().map(|address| Arc::new(Reconnect::new(address.clone()))).collect();
+    let watch = Watch::start(&addresses, topology.clone(), heritage.config.replica_lag_max);
+    let follower = Follower::new(heritage.arena.clone(), topology.clone(), heritage.metrics.slot(slot));
     let follow = Follow {
         follower,
-        connection: connection.clone(),
+        watch: watch.clone(),
+        topology,
+        connections: connections.clone(),
+        followed: None,
         slots,
         slot,
-        pace: Pace::new(heritage.metrics.clone()),
+        pace: Pace::new(heritage.metrics.clone(), heritage.config.cache_size_bytes() > 0),
     };
     thread::Builder::new()
         .name("feed".into())
         .spawn(move || follow.run())
         .expect("a fresh process can make a thread");
     loop {
-        // A statement without an answer fails at its deadline; looked for here, because the other thread waits for it.
-        if let Ok(client) = connection.client() {
-            client.tick();
-        }
+        // A statement without an answer fails at its deadline; looked for here, because the other threads wait for it.
+        connections.iter().filter_map(|c| c.client().ok()).for_each(|client| client.tick());
+        watch.tick();
         let [commanded] = wait_readable([commands.fd()], BEAT_PERIOD);
         while let Some(command) = commanded.then(|| commands.take()).flatten() {
             if matches!(command, Command::Drain | Command::Orphaned) {
@@ -76,10 +83,27 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
     }
 }
 
+/// Where all nodes are; nobody waits long for one.
+fn addresses(heritage: &Heritage) -> Result<Vec<Config>, Error> {
+    let nodes = heritage.config.nodes();
+    let address = |url: &String| {
+        let mut address = db::address(url, "catwalk feed")?;
+        address.request_timeout = Some(FEED_TIMEOUT);
+        address.connect_timeout = address.connect_timeout.min(FEED_TIMEOUT);
+        Ok(address)
+    };
+    nodes.iter().map(address).collect()
+}
+
 /// The thread that follows.
 struct Follow {
     follower: Follower,
-    connection: Arc<Reconnect>,
+    watch: Arc<Watch>,
+    topology: Topology,
+    /// One a node, opened when that one is followed.
+    connections: Vec<Arc<Reconnect>>,
+    /// The replica that is followed at the moment.
+    followed: Option<usize>,
     slots: Slots,
     slot: usize,
     pace: Pace,
@@ -89,9 +113,10 @@ impl Follow {
     fn run(mut self) {
         loop {
             self.slots.beat(self.slot);
-            let outcome = match self.connection.maintain().then(|| self.connection.client()) {
-                Some(Ok(client)) => self.follower.look(&client),
-                _ => self.follower.lose("the database can't be reached"),
+            let outcome = match self.watch.pretender() {
+                _ if !self.topology.has_replicas() => self.look_at_primary(0),
+                Some((node, sight)) => self.inaugurate(node, &sight),
+                None => self.follow(),
             };
             if outcome != Outcome::Lost {
                 self.slots.set_phase(self.slot, Phase::Following);
@@ -99,11 +124,67 @@ impl Follow {
             thread::sleep(self.pace.pause(outcome));
         }
     }
+
+    fn client(&self, node: usize) -> Option<Client> {
+        self.connections[node].maintain().then(|| self.connections[node].client().ok()).flatten()
+    }
+
+    fn look_at_primary(&mut self, node: usize) -> Outcome {
+        match self.client(node) {
+            Some(client) => self.follower.look(&client, &Node::Primary),
+            None => self.follower.lose("the database can't be reached"),
+        }
+    }
+
+    /// Looks at a new primary; from then on it takes writes. What there was to void has been voided before anybody writes there.
+    fn inaugurate(&mut self, node: usize, sight: &Sight) -> Outcome {
+        let outcome = self.look_at_primary(node);
+        let (Role::Primary { timeline, .. }, Some(life)) = (sight.probe.role, sight.probe.life) else {
+            return outcome;
+        };
+        // What was seen of it may be older than what was looked at: then it is seen again.
+        if outcome != Outcome::Lost && sight.probe.server == self.follower.server() {
+            let server = sight.probe.server.clone();
+            self.watch.inaugurate(Crown { node, timeline, life, server });
+        }
+        outcome
+    }
+
+    /// The replica that was followed, while it is fit; else the furthest; else the primary.
+    fn follow(&mut self) -> Outcome {
+        let is_fit = |node: &usize| self.topology.is_fit(*node, clock::boottime_ns());
+        let reign = self.topology.reign();
+        match (self.followed.filter(is_fit).or_else(|| self.watch.furthest()), reign) {
+            (Some(node), _) => {
+                self.followed = Some(node);
+                self.look_at_replica(node, reign)
+            }
+            (None, Some(reign)) => self.look_at_primary(reign.node),
+            (None, None) => self.follower.lose("no node can be reached that may be followed"),
+        }
+    }
+
+    fn look_at_replica(&mut self, node: usize, reign: Option<Reign>) -> Outcome {
+        let Some(client) = self.client(node) else {
+            self.followed = None;
+            return self.follower.lose("a replica can't be reached");
+        };
+        // Before the poll: whatever it has replayed by now the poll sees.
+        let replayed = self.topology.replayed(node);
+        let mark = reign.and_then(|_| self.watch.passed(replayed));
+        let outcome = self.follower.look(&client, &Node::Replica { replayed, mark });
+        if outcome == Outcome::Lost {
+            self.followed = None;
+        }
+        outcome
+    }
 }
 
 /// How long to wait for the next look: less while there is something to see, or somebody to see it.
 struct Pace {
     metrics: MetricsPage,
+    /// Without a cache there is nothing that a change could make void.
+    has_cache: bool,
     changed: Option<Instant>,
     counted: Instant,
     requests: u64,
@@ -111,14 +192,15 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(metrics: MetricsPage) -> Pace {
-        Pace { metrics, changed: None, counted: Instant::now(), requests: 0, busy: false }
+    fn new(metrics: MetricsPage, has_cache: bool) -> Pace {
+        Pace { metrics, has_cache, changed: None, counted: Instant::now(), requests: 0, busy: false }
     }
 
     fn pause(&mut self, outcome: Outcome) -> Duration {
         let now = Instant::now();
         match outcome {
             Outcome::Lost => return FEED_PAUSE_LOST,
+            _ if !self.has_cache => return NODE_PERIOD_ALONE,
             Outcome::Changes => self.changed = Some(now),
             Outcome::Quiet => {}
         }

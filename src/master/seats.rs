@@ -39,9 +39,8 @@ pub struct Seats(Vec<Seat>);
 impl Seats {
     pub fn new(heritage: &Heritage) -> Seats {
         let empty = |role| Seat { role, child: None, deaths: 0, refill_at: Instant::now(), adopter: None };
-        // Without a cache there is nothing that a change could make void.
-        let feed = (heritage.config.cache_size_bytes() > 0).then_some(Role::Feed);
-        Seats((0..heritage.workers).map(Role::Worker).chain(feed).map(empty).collect())
+        // Without a cache there is nothing that a change could make void; but somebody has to look after the nodes.
+        Seats((0..heritage.workers).map(Role::Worker).chain([Role::Feed]).map(empty).collect())
     }
 
     pub fn is_empty(&self) -> bool {

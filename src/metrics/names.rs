@@ -60,6 +60,18 @@ counters! {
     DatabaseKeys, "catwalk_db_keys_total", "", "Keys fetched by those statements; keys per statement shows how well misses batch.";
     DatabaseErrors, "catwalk_db_errors_total", "", "Statements that failed; see the log.";
     DatabaseWaits, "catwalk_db_waits_total", "", "Fetches that found no connection and waited.";
+    LaneWaitsFast, "catwalk_db_lane_waits_total", "lane=\"fast\"", "Reads and writes that found their lane busy and waited, by lane; many of them want a higher database.connections.";
+    LaneWaitsSlow, "catwalk_db_lane_waits_total", "lane=\"slow\"", "";
+    LaneWaitsWrite, "catwalk_db_lane_waits_total", "lane=\"write\"", "";
+    LaneLeftFast, "catwalk_db_lane_waits_ended_total", "lane=\"fast\"", "Those that wait no longer.";
+    LaneLeftSlow, "catwalk_db_lane_waits_ended_total", "lane=\"slow\"", "";
+    LaneLeftWrite, "catwalk_db_lane_waits_ended_total", "lane=\"write\"", "";
+    LaneRefused, "catwalk_db_lane_refused_total", "", "Reads and writes that waited too long for a lane, and were answered 503.";
+    ReplicaReads, "catwalk_db_replica_reads_total", "", "Statements sent to replicas.";
+    PrimaryReads, "catwalk_db_primary_reads_total", "", "Reads sent to the primary although there are replicas: none had replayed what somebody had seen already, or none was fit.";
+    ReplicaWaits, "catwalk_db_replica_waits_total", "", "Reads for which no replica was known to have come far enough; many of them want replicas that lag less.";
+    ReplicaOuts, "catwalk_db_replica_outs_total", "", "Times that a replica was left alone because a read of it had failed; the log has the reason.";
+    TokensUnseen, "catwalk_tokens_unseen_total", "", "Requests of clients that had written on another box what this one had not seen yet.";
     WorkerStarts, "catwalk_worker_starts_total", "", "Workers started in this slot.";
     WorkerDeaths, "catwalk_worker_deaths_total", "", "Workers that ended without being asked to; the log has the reason.";
     WorkerStuck, "catwalk_worker_stuck_total", "", "Workers killed because their beat had stopped.";

@@ -124,6 +124,11 @@ impl SlotMetrics {
         self.page.memory.word(offset).fetch_add(n, Ordering::Relaxed)
     }
 
+    /// This slot's count.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.page.value(self.slot, counter)
+    }
+
     /// Returns the count before.
     #[inline]
     pub fn count(&self, counter: Counter) -> u64 {

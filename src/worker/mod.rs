@@ -12,13 +12,15 @@ use may_minihttp::{Count, Limits, Server, Settings};
 use crate::api::fetch::Fetcher;
 use crate::api::shape::Shaper;
 use crate::api::writer::Writer;
+use crate::api::waits::Waits;
 use crate::api::{Factory, Site};
-use crate::cache::arena::DatabaseIdentity;
 use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
-use crate::db::{self, changes, writes, Pool};
+use crate::config::Config;
+use crate::db::pool::{Lane, Places};
+use crate::db::{self, writes, Nodes};
 use crate::heritage::Heritage;
-use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX};
+use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX, WRITE_LANES};
 use crate::metrics::Counter;
 use crate::os::fd::{wait_readable, Command, Commands};
 use crate::os::signal::Termination;
@@ -56,10 +58,22 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
     }
 }
 
+/// Where all nodes are.
+fn addresses(config: &Config) -> anyhow::Result<Vec<may_postgres::Config>> {
+    let nodes = config.nodes();
+    let address = |url: &String| {
+        let mut address = db::address(url, "catwalk")?;
+        address.request_timeout = Some(config.database_timeout);
+        address.connect_timeout = address.connect_timeout.min(DATABASE_WAIT_MAX);
+        Ok(address)
+    };
+    nodes.iter().map(address).collect()
+}
+
 /// Removes what shoppers left behind and nobody will ask for again, a little at a time.
 fn trim(site: &Site) {
     loop {
-        match site.pool.client().and_then(|client| writes::trim(&client)) {
+        match site.nodes.any_client(Lane::Slow).and_then(|client| writes::trim(&client)) {
             Ok(0) => return,
             Ok(_) => {}
             Err(e) => return log::debug!("trimming old carts, interactions and keys: {e}"),
@@ -100,15 +114,17 @@ impl Worker {
         };
         let cache = Cache::new(heritage.arena.clone(), seat.slot, seat.epoch, ages, metrics.clone());
         let cache = Arc::new(cache);
-        let mut address = db::address(&config.database_url, "catwalk")?;
-        address.request_timeout = Some(config.database_timeout);
-        address.connect_timeout = address.connect_timeout.min(DATABASE_WAIT_MAX);
-        let writing = config.write_connections_per_worker();
-        let reading = config.connections_per_worker() - writing;
-        let pool = Pool::start(address.clone(), reading, metrics.clone());
-        let writers = Pool::start(address, writing, metrics.clone());
-        let writer = Writer::start(writers, pool.clone(), cache.clone(), writing);
-        let fetcher = Fetcher::start(pool, cache, Shaper::new(config), metrics.clone());
+        let places = Places::share(config.connections_per_worker(), WRITE_LANES);
+        let nodes = Nodes::start(
+            addresses(config)?,
+            places,
+            config.workers(),
+            heritage.topology.clone(),
+            metrics.clone(),
+        );
+        Waits::new(metrics.clone()).settle();
+        let writer = Writer::start(nodes.clone(), cache.clone(), places.write, metrics.clone());
+        let fetcher = Fetcher::start(nodes, cache, Shaper::new(config), metrics.clone());
         let id_seed = clock::boottime_ns().rotate_left(20) ^ (u64::from(seat.epoch) << 48) ^ seat.slot as u64;
         let site = Arc::new(Site::new(
             config,
@@ -162,7 +178,7 @@ impl Worker {
     /// What is done a few times a second: beat, deadlines, counts.
     fn tick(&mut self, beat: &beat::Beat) {
         beat.nudge();
-        self.site.pool.tick();
+        self.site.nodes.tick();
         self.site.fetcher.tick();
         self.site.writer.tick();
         self.site.audit.tick(&self.site.fetcher);
@@ -234,27 +250,12 @@ impl Worker {
 /// Checks schema and identity of the database, again and again, and says so to `/readyz`.
 fn check_database(site: &Site) {
     loop {
-        let outcome = site.pool.client().map_err(anyhow::Error::from).and_then(|client| {
-            db::check(&client)?;
-            let (system_identifier, timeline) = changes::identity(&client)?;
-            bind(site, DatabaseIdentity { system_identifier, timeline });
-            Ok(())
-        });
+        let outcome = site.nodes.any_client(Lane::Slow).map_err(anyhow::Error::from).and_then(|client| db::check(&client));
         let failed = outcome.is_err();
-        if !failed {
+        if !failed && !site.nodes.is_headless() {
             trim(site);
         }
         *site.database_state.lock() = outcome.map_err(|e| format!("{e:#}"));
         std::thread::sleep(if failed { CHECK_PERIOD_FAILED } else { CHECK_PERIOD });
-    }
-}
-
-/// With a cache that is the change feed's to do. Without one something depends on the database's history all the same: the map
-/// of ranks.
-fn bind(site: &Site, identity: DatabaseIdentity) {
-    let arena = site.cache.arena();
-    if !site.cache.is_on() && arena.database() != identity {
-        site.cache.forget_all(Reason::Identity);
-        arena.bind(identity);
     }
 }

@@ -131,7 +131,7 @@ impl Process<'_> {
         }
         let version = self.truth.written(id).load(Ordering::SeqCst);
         let bodies = Bodies { json: body(id, version), ..Bodies::default() };
-        let reading = Reading { born_ns: 0, position: version };
+        let reading = Reading { born_ns: 0, position: version, ..Reading::default() };
         let made = Record::make(key, token, reading, View::Related(vec![id as i64]), &bodies);
         self.cache.fill(&made.expect("it archives"));
         if let Asked::Granted(lease) = asked {

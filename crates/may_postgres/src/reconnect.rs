@@ -61,6 +61,14 @@ impl Reconnect {
         }
     }
 
+    /// Ends the connection, until it is asked for again: whoever uses it now may finish.
+    pub fn rest(&self) {
+        let mut state = self.state.lock();
+        if state.client.take().is_some() {
+            state.last_error = Error::Connect("no connection is wanted here at the moment".into());
+        }
+    }
+
     /// Opens the connection if it is gone and the back-off has passed. Blocks while connecting.
     /// Returns whether a connection is there.
     pub fn maintain(&self) -> bool {

@@ -54,7 +54,7 @@ fn key(id: i64) -> Key {
 fn record(key: Key, token: Token, position: u64, json: &str) -> Record {
     let bodies = Bodies { json: json.into(), ..Bodies::default() };
     let view = if json.is_empty() { View::Missing } else { View::Related(vec![1]) };
-    Record::make(key, token, Reading { born_ns: 0, position }, view, &bodies).unwrap()
+    Record::make(key, token, Reading { born_ns: 0, position, ..Reading::default() }, view, &bodies).unwrap()
 }
 
 fn get(cache: &Cache, key: Key, now_ns: u64) -> Option<String> {

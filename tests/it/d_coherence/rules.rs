@@ -7,7 +7,8 @@ use catwalk::cache::arena::DatabaseIdentity;
 use catwalk::cache::arena::Purpose;
 use catwalk::cache::watermark::{self, Reason, State};
 use catwalk::cache::{fence, Arena, Key, Kind, Token};
-use catwalk::feed::follow::{Follower, Outcome};
+use catwalk::feed::follow::{Follower, Node, Outcome};
+use catwalk::topology::Topology;
 use catwalk::metrics::{Counter, MetricsPage, SlotMetrics};
 use catwalk::os::mmap::SharedMemory;
 use may_postgres::Client;
@@ -29,7 +30,7 @@ impl Feed {
         let memory = Arc::new(SharedMemory::create("test", purpose.layout().size_bytes).unwrap());
         let arena = Arc::new(Arena::format(memory, &purpose, 5));
         let metrics = MetricsPage::create(1).unwrap().slot(0);
-        let follower = Follower::new(arena.clone(), metrics.clone());
+        let follower = Follower::new(arena.clone(), Topology::create(1).unwrap(), metrics.clone());
         let mut feed = Feed { arena, metrics, follower, client: server.database() };
         assert_eq!(feed.look(), Outcome::Quiet);
         assert_eq!(feed.reason(), Reason::NoCursor);
@@ -37,12 +38,12 @@ impl Feed {
     }
 
     fn look(&mut self) -> Outcome {
-        self.follower.look(&self.client)
+        self.follower.look(&self.client, &Node::Primary)
     }
 
     /// As if this one had died and another were forked.
     fn replace(&mut self) {
-        self.follower = Follower::new(self.arena.clone(), self.metrics.clone());
+        self.follower = Follower::new(self.arena.clone(), Topology::create(1).unwrap(), self.metrics.clone());
     }
 
     fn token(&self, kind: Kind, id: i64) -> Token {

@@ -43,6 +43,69 @@ impl Cluster {
         cluster
     }
 
+    /// A streaming replica of this one, by the name under which the primary knows it.
+    pub fn replica(&self, name: &str, through: &str, options: &[&str]) -> Cluster {
+        let dir = directory();
+        let mut replica = Cluster {
+            running: None,
+            bin: find_bin(),
+            port: free_port(),
+            options: self.options.iter().cloned().chain(options.iter().map(|o| o.to_string())).collect(),
+            dir,
+        };
+        if let Some(user) = cluster_user() {
+            nix::unistd::chown(replica.dir.path(), Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let mut copy = replica.command("pg_basebackup");
+        let source = format!("host={} port={} user=root", self.dir.path().display(), self.port);
+        copy.args(["-X", "stream", "-c", "fast", "--no-sync", "-d", &source, "-D"]).arg(replica.data());
+        let out = copy.output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        std::fs::write(replica.data().join("standby.signal"), "").unwrap();
+        let upstream = format!("primary_conninfo=host=127.0.0.1 port={through} user=root application_name={name}");
+        replica.options.extend([upstream, "recovery_target_timeline=latest".into()]);
+        while !replica.try_resume() {
+            replica.port = free_port();
+        }
+        replica
+    }
+
+    /// Becomes a primary.
+    pub fn promote(&self) {
+        let row = self.admin().query_text("select pg_promote(true, 30)", &[]).unwrap();
+        assert!(row[0].get::<bool>(0), "promoted");
+    }
+
+    /// Starts it again as a replica, of whoever is reached at `port`, with the WAL that is missing there undone.
+    pub fn rewind(&mut self, source: &Cluster) {
+        let mut rewind = self.command("pg_rewind");
+        let from = format!("host={} port={} user=root dbname=postgres", source.dir.path().display(), source.port);
+        rewind.args(["--no-sync", "--source-server", &from, "-D"]).arg(self.data());
+        let out = rewind.output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        std::fs::write(self.data().join("standby.signal"), "").unwrap();
+        self.options.retain(|option| !option.starts_with("primary_conninfo") && !option.starts_with("synchronous_standby"));
+        let upstream = format!("primary_conninfo=host=127.0.0.1 port={} user=root application_name=back", source.port);
+        self.options.push(upstream);
+        assert!(self.try_resume(), "it starts again on its port");
+    }
+
+    /// Starts it and waits until it takes connections.
+    pub fn resume(&mut self) {
+        assert!(self.try_resume(), "it starts again on its port");
+    }
+
+    /// Changes a setting of a running server.
+    pub fn set(&self, name: &str, value: &str) {
+        let admin = self.admin();
+        admin.batch_execute(&format!("alter system set {name} = '{value}'")).unwrap();
+        admin.batch_execute("select pg_reload_conf()").unwrap();
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.running.as_ref().expect("it runs").id() as i32)
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -2,12 +2,14 @@
 
 pub mod cluster;
 pub mod http;
+pub mod link;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
 pub use cluster::Cluster;
 pub use http::{Connection, Reply};
+pub use link::Link;
 pub use server::Server;
 
 /// Longest wait for anything that must happen.
