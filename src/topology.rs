@@ -42,7 +42,8 @@ pub enum State {
     /// A replica that lags behind by more than `database.replica_lag_max`.
     Behind,
     Unreachable,
-    /// A former primary, or a replica of one: its history is another one.
+    /// A former primary, or a replica that does not show what the present one has begun with: its history is another one, or it has not
+    /// come that far.
     Foreign,
 }
 
@@ -67,7 +68,9 @@ impl fmt::Display for State {
             State::Fit => "replica",
             State::Behind => "replica, too far behind to be read from",
             State::Unreachable => "can't be reached",
-            State::Foreign => "of another history: a former primary, or a replica of one; rebuild it",
+            State::Foreign => {
+                "does not show the primary's present life: a former primary, or a replica that has not come that far, or never will"
+            }
         })
     }
 }

@@ -77,8 +77,9 @@ fn miss(
     id: &str,
     bypass: Option<&'static str>,
 ) {
+    let was_headless = site.nodes.is_headless();
     let fetched = site.fetcher.fetch(key, req.received_at_ns());
-    let status = match site.nodes.is_headless() {
+    let status = match was_headless || site.nodes.is_headless() {
         true => "fwd=miss; detail=no-primary",
         false => bypass.unwrap_or(fetched.cache_status()),
     };

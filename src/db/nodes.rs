@@ -21,7 +21,7 @@ use crate::db::pacer::Pacer;
 use crate::db::pool::{Allowed, Lane, Places, Pool};
 use crate::db::products::Read;
 use crate::limits::{
-    NODE_OUT, OPEN_WAIT_MAX, REPLICA_TIMEOUT_MAX, REPLICA_WAIT_MAX, ROOM_RESERVED,
+    NODE_OUT, OPEN_WAIT_MAX, PRIMARY_LOSS_MAX, REPLICA_TIMEOUT_MAX, REPLICA_WAIT_MAX, ROOM_RESERVED,
 };
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
@@ -132,10 +132,12 @@ impl Nodes {
         self.nodes.iter().enumerate().map(of).collect()
     }
 
-    /// Some live connection: the primary's if there is one, for which this waits as [`Pool::client`] does.
+    /// Some live connection: the primary's if it is to be had, for which this waits as [`Pool::client`] does.
     pub fn any_client(&self, lane: Lane) -> Result<Client, Error> {
-        match self.topology.reign() {
-            Some(reign) => self.nodes[reign.node].pool.client(lane),
+        let of_primary = self.topology.reign().map(|reign| self.nodes[reign.node].pool.client(lane));
+        match of_primary {
+            Some(Ok(client)) => Ok(client),
+            Some(Err(e)) => self.try_any_client(lane).map_err(|_| e),
             None => self.try_any_client(lane),
         }
     }
@@ -195,24 +197,44 @@ impl Nodes {
         if !self.topology.has_replicas() {
             return self.nodes[0].pool.read(wanted.lane, work).map(|read| (read, None));
         }
-        let reign = self.topology.reign();
-        for _ in 0..self.nodes.len() {
-            if wanted.primary && reign.is_some() {
-                break;
+        let start = Instant::now();
+        loop {
+            let reign = self.topology.reign();
+            if let Some(outcome) = self.read_replicas(wanted, reign.is_none(), &work) {
+                return outcome;
             }
-            let Some(node) = self.choose(wanted, reign.is_none()) else { break };
-            match self.read_replica(node, wanted, &work) {
-                Err(e) if is_of_node(&e) => self.take_out(node, &e),
-                Ok(read) => return Ok(read),
-                Err(e) => {
-                    self.metrics.count(Counter::DatabaseErrors);
-                    return Err(e);
-                }
+            let outcome = match reign {
+                Some(reign) => self.read_primary(reign, wanted, &work),
+                None => Err(no_node()),
+            };
+            match outcome {
+                // Soon the watchers will say that there is none, and replicas will do.
+                Err(e) if is_of_node(&e) && start.elapsed() < PRIMARY_LOSS_MAX => self.pacer.pause(),
+                outcome => return outcome,
             }
         }
-        match reign {
-            Some(reign) => self.read_primary(reign, wanted, work),
-            None => Err(no_node()),
+    }
+
+    /// Tries one replica after the other; None when none would do.
+    fn read_replicas<T>(
+        &self,
+        wanted: Wanted,
+        is_headless: bool,
+        work: &impl Fn(&Client) -> Result<Read<T>, Error>,
+    ) -> Option<Result<(Read<T>, Option<Seen>), Error>> {
+        if wanted.primary && !is_headless {
+            return None;
+        }
+        loop {
+            let node = self.choose(wanted, is_headless)?;
+            match self.read_replica(node, wanted, work) {
+                Err(e) if is_of_node(&e) => self.take_out(node, &e),
+                Err(e) => {
+                    self.metrics.count(Counter::DatabaseErrors);
+                    return Some(Err(e));
+                }
+                read => return Some(read),
+            }
         }
     }
 

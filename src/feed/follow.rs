@@ -39,9 +39,9 @@ pub enum Outcome {
 pub enum Node {
     /// Whoever takes writes, or is to.
     Primary,
-    /// One that had replayed up to a position before the look, with the newest mark that it had passed; None while nobody takes
-    /// writes.
-    Replica { replayed: u64, mark: Option<Mark> },
+    /// One that had replayed up to a position before the look, with the newest mark that it had passed, None while nobody
+    /// takes writes. It has to show the life that the primary was inaugurated in.
+    Replica { replayed: u64, mark: Option<Mark>, life: u64 },
 }
 
 /// Follows one database for one arena.
@@ -132,7 +132,8 @@ impl Follower {
         let surroundings = changes::surroundings(client)?;
         self.metrics.count(Counter::FeedPolls);
         let is_replica = matches!(node, Node::Replica { .. });
-        if is_replica != surroundings.in_recovery && self.topology.has_replicas() {
+        let is_other_life = matches!(node, Node::Replica { life, .. } if poll.life != Some(*life));
+        if is_other_life || (is_replica != surroundings.in_recovery && self.topology.has_replicas()) {
             // It has just been promoted, or put back: the watchers will say what it is.
             return Ok(Outcome::Lost);
         }

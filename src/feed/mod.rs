@@ -172,7 +172,10 @@ impl Follow {
         // Before the poll: whatever it has replayed by now the poll sees.
         let replayed = self.topology.replayed(node);
         let mark = reign.and_then(|_| self.watch.passed(replayed));
-        let outcome = self.follower.look(&client, &Node::Replica { replayed, mark });
+        let Some(life) = self.watch.life() else {
+            return self.follower.lose("no primary was ever seen");
+        };
+        let outcome = self.follower.look(&client, &Node::Replica { replayed, mark, life });
         if outcome == Outcome::Lost {
             self.followed = None;
         }

@@ -268,13 +268,20 @@ impl Watch {
 
     /// A node whose first look has been taken: it takes writes from now on.
     pub fn inaugurate(&self, crown: Crown) {
-        let mut present = self.crown.lock();
-        if present.as_ref().is_none_or(|present| *present != crown) {
+        let Crown { node, timeline, .. } = crown;
+        let before = self.crown.lock().replace(crown.clone());
+        if before != Some(crown) {
             self.marks.lock().clear();
         }
-        log::info!("node {} is the primary, timeline {}", crown.node, crown.timeline);
-        self.topology.inaugurate(crown.node, crown.timeline);
-        *present = Some(crown);
+        // Who was fit under the last one may not be under this one.
+        self.judge();
+        log::info!("node {node} is the primary, timeline {timeline}");
+        self.topology.inaugurate(node, timeline);
+    }
+
+    /// The life of the present primary, or of the last one.
+    pub fn life(&self) -> Option<u64> {
+        self.crown.lock().as_ref().map(|crown| crown.life)
     }
 
     /// The furthest of the replicas that may be read from.

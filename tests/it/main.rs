@@ -7,6 +7,7 @@ mod c_hits;
 mod c_leases;
 mod c_warm;
 mod d_bouncer;
+mod d_cluster;
 mod d_coherence;
 mod d_database;
 mod d_plans;

@@ -40,6 +40,8 @@ impl Item {
 pub enum Writer {
     /// Through the server: in the next answer.
     Server,
+    /// Through one of several servers by this client: in its own next answer, of whichever server; in others' one bound later.
+    Client(usize),
     /// Straight to the database: in every answer to a request sent one bound later.
     Database,
 }
@@ -145,10 +147,11 @@ fn judge_read(read: &Read, writes: &[Write], bound: Duration, verdict: &mut Verd
         let age_ns = read.sent_ns - done_ns;
         let allowed_ns = match write.by {
             Writer::Server => 0,
-            Writer::Database if read.stale_if_error => u64::MAX,
-            Writer::Database => bound_ns,
+            Writer::Client(client) if client == read.client => 0,
+            _ if read.stale_if_error => u64::MAX,
+            _ => bound_ns,
         };
-        if write.by == Writer::Database && !read.stale_if_error {
+        if write.by != Writer::Server && !read.stale_if_error {
             verdict.missed_ms.push(age_ns as f64 / 1e6);
         }
         if age_ns > allowed_ns {
@@ -194,5 +197,9 @@ fn the_checker_finds_stale_answers_versions_that_go_back_and_lost_writes() {
     assert_eq!(judge(&external, &[read(0, 2, 1500)]), 1, "from the future");
     assert_eq!(judge(&external, &[read(0, 7, 3000)]), 1, "never written");
     assert_eq!(judge(&[write(1, Writer::Server, 1000)], &[read(0, 0, 1001)]), 1, "own writes");
+    let own = [write(1, Writer::Client(0), 1000)];
+    assert_eq!(judge(&own, &[read(0, 0, 1001)]), 1, "own writes, through one of several servers");
+    assert_eq!(judge(&own, &[read(1, 0, 1250), read(0, 1, 1001)]), 0, "another client has the bound");
+    assert_eq!(judge(&own, &[read(1, 0, 1251)]), 1);
     assert_eq!(judge(&[Write { done_ns: None, ..external[0] }], &[read(0, 0, 9000), read(0, 1, 9100)]), 0);
 }

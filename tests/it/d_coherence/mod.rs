@@ -1,10 +1,10 @@
 //! Never stale, whoever writes: a history of reads and writes under every fault that the change feed is made for, and one
 //! test for each of its rules.
 
-mod history;
+pub mod history;
 mod joins;
 mod rules;
-mod traffic;
+pub mod traffic;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -41,20 +41,13 @@ fn start(configure: impl FnOnce(&mut Command)) -> Server {
     configure(&mut command);
     let path = dir.path().join("d");
     let server = Server::launch(command, &path).keep(dir);
-    let fill = "
-        delete from features where product_id between 31 and 50;
-        insert into features (product_id, feature, value) select id, 'Version', 'v0' from generate_series(31, 50) id;
-        delete from styles where product_id between 51 and 60;
-        insert into styles (id, product_id, name, original_price, default_style)
-            select 1000000 + id, id, 'One', 1, true from generate_series(51, 60) id;
-        insert into skus (style_id, size, quantity) select 1000000 + id, 'M', 0 from generate_series(51, 60) id;";
-    server.database().batch_execute(fill).unwrap();
+    server.database().batch_execute(traffic::FILL).unwrap();
     server
 }
 
 /// Runs traffic while `disturb` does its worst; what came of it.
 fn under_traffic(server: &Server, disturb: impl FnOnce(&Stage)) -> Verdict {
-    let stage = Stage::new(server.address.clone(), server.database_url());
+    let stage = Stage::new(vec![server.address.clone()], vec![server.database_url()]);
     let seed = seed();
     std::thread::scope(|scope| {
         for client in 0..SHOPPERS {

@@ -17,13 +17,25 @@ pub const QUANTITIES: std::ops::RangeInclusive<i64> = 51..=60;
 /// Written by a transaction that stays open.
 pub const LATE: i64 = 61;
 pub const ADMIN_TOKEN: &str = "a token of the tests";
+/// Gives products features, styles and skus that can be written.
+pub const FILL: &str = "
+        delete from features where product_id between 31 and 50;
+        insert into features (product_id, feature, value) select id, 'Version', 'v0' from generate_series(31, 50) id;
+        delete from styles where product_id between 51 and 60;
+        insert into styles (id, product_id, name, original_price, default_style)
+            select 1000000 + id, id, 'One', 1, true from generate_series(51, 60) id;
+        insert into skus (style_id, size, quantity) select 1000000 + id, 'M', 0 from generate_series(51, 60) id;";
 /// Connections of a client: they reach different workers.
 const CONNECTIONS: usize = 3;
 
 /// What all of them share.
 pub struct Stage {
-    pub address: String,
-    pub database_url: String,
+    /// Of one server, or of several that clients are spread over.
+    pub addresses: Vec<String>,
+    /// Of all nodes: whoever is no replica is written to.
+    pub database_urls: Vec<String>,
+    /// Whether there are several servers, be they behind one address.
+    pub is_shared: bool,
     pub stop: AtomicBool,
     pub history: Mutex<History>,
     pub reads: AtomicUsize,
@@ -37,10 +49,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new(address: String, database_url: String) -> Stage {
+    pub fn new(addresses: Vec<String>, database_urls: Vec<String>) -> Stage {
         Stage {
-            address,
-            database_url,
+            addresses,
+            database_urls,
+            is_shared: false,
             stop: AtomicBool::new(false),
             history: Mutex::default(),
             reads: AtomicUsize::new(0),
@@ -67,15 +80,27 @@ impl Stage {
 
     /// A connection to the database, waited for while it is away.
     pub fn database(&self) -> Client {
-        let mut config: Config = self.database_url.parse().unwrap();
-        config.application_name = "writer".into();
         loop {
-            match connect(&config) {
-                Ok(client) => return client,
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            if let Some(client) = self.database_urls.iter().find_map(|url| connect_to_primary(url)) {
+                return client;
             }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
+
+    /// Whom a client asks.
+    fn address_of(&self, client: usize) -> &str {
+        &self.addresses[client % self.addresses.len()]
+    }
+}
+
+fn connect_to_primary(url: &str) -> Option<Client> {
+    let mut config: Config = url.parse().unwrap();
+    config.application_name = "writer".into();
+    config.request_timeout = Some(Duration::from_secs(5));
+    let client = connect(&config).ok()?;
+    let rows = client.query_text("select pg_is_in_recovery()", &[]).ok()?;
+    (!rows[0].get::<bool>(0)).then_some(client)
 }
 
 /// The statement that writes a version.
@@ -143,22 +168,40 @@ pub fn shop(stage: &Stage, client: usize, seed: u64) {
 
 /// One request; None when there was no answer that shows a version.
 pub fn ask(stage: &Stage, connection: &mut Option<Connection>, client: usize, item: Item) -> Option<Read> {
+    ask_at(stage, client, connection, item, &[])
+}
+
+/// The same, with header fields.
+fn ask_at(
+    stage: &Stage,
+    client: usize,
+    connection: &mut Option<Connection>,
+    item: Item,
+    fields: &[(&str, &str)],
+) -> Option<Read> {
     let open = match connection {
         Some(open) => open,
-        None => connection.insert(Connection::try_open(&stage.address).ok()?),
+        None => connection.insert(Connection::try_open(stage.address_of(client)).ok()?),
     };
     let was_outage = stage.outage.load(Ordering::SeqCst);
     let sent_ns = now_ns();
-    let Ok(reply) = open.try_request("GET", &path(item), &[]) else {
+    let name = client.to_string();
+    // Whoever has no token stays with one box.
+    let named = [("X-Client", name.as_str())];
+    let fields = if fields.is_empty() { &named[..] } else { fields };
+    let Ok(reply) = open.try_request("GET", &path(item), fields) else {
         *connection = None;
         stage.broken.fetch_add(1, Ordering::Relaxed);
         return None;
     };
     let received_ns = now_ns();
     let cache_status = reply.header("cache-status").unwrap_or_default();
-    let stale_if_error = cache_status.contains("stale-if-error");
+    let stale_if_error = ["stale-if-error", "no-primary"].iter().any(|detail| cache_status.contains(detail));
     let calm = !was_outage && !stage.outage.load(Ordering::SeqCst);
     if reply.status == 503 || stale_if_error {
+        if reply.status == 503 && stage.is_shared {
+            println!("  refused: {cache_status} {}", reply.text());
+        }
         if calm {
             stage.refused_in_peace.fetch_add(1, Ordering::Relaxed);
             eprintln!("{} without an outage: {cache_status} {}", reply.status, reply.text());
@@ -202,20 +245,30 @@ pub fn write_at_the_database(stage: &Stage, seed: u64) {
     }
 }
 
-/// Writes through the server, and reads its own writes over other connections.
+/// Writes through the servers in turn, and reads its own writes over other connections, of all of them.
 pub fn write_through_the_server(stage: &Stage, client: usize, seed: u64) {
     let mut dice = Dice(seed);
-    let (mut writer, mut readers) = (None, [None, None, None]);
-    let mut reads = Vec::new();
+    let boxes = stage.addresses.len();
+    let (mut writers, mut readers): (Vec<_>, Vec<_>) =
+        ((0..boxes).map(|_| None).collect(), (0..3 * boxes).map(|_| None).collect());
+    let (mut reads, mut token) = (Vec::new(), String::new());
     while !stage.is_over() {
         let item = Item { place: Place::Name, id: SERVED.start() + dice.below(10) as i64 };
         let version = stage.next_version();
+        let at = dice.below(boxes as u64) as usize;
         let begun_ns = now_ns();
-        let done_ns = patch(stage, &mut writer, item.id, version).then(now_ns);
-        stage.note([Write { item, version, by: Writer::Server, begun_ns, done_ns }]);
-        for reader in &mut readers {
-            reads.extend(ask(stage, reader, client, item));
-            reads.extend(ask(stage, reader, client, Item { place: Place::Listed, ..item }));
+        let written = patch(&stage.addresses[at], &mut writers[at], item.id, version);
+        let done_ns = written.is_some().then(now_ns);
+        let by = if stage.is_shared { Writer::Client(client) } else { Writer::Server };
+        stage.note([Write { item, version, by, begun_ns, done_ns }]);
+        token = written.unwrap_or(token);
+        for (n, reader) in readers.iter_mut().enumerate() {
+            for item in [item, Item { place: Place::Listed, ..item }] {
+                let fields = [("Catwalk-Seen", token.as_str())];
+                // Whom a client asks follows from its number.
+                let asked = ask_at(stage, n % boxes, reader, item, &fields);
+                reads.extend(asked.map(|read| Read { client, ..read }));
+            }
         }
         std::thread::sleep(Duration::from_millis(15));
     }
@@ -223,25 +276,19 @@ pub fn write_through_the_server(stage: &Stage, client: usize, seed: u64) {
     stage.history.lock().reads.extend(reads);
 }
 
-/// Whether the server said that the change is made.
-fn patch(stage: &Stage, connection: &mut Option<Connection>, id: i64, version: i64) -> bool {
-    let open = match connection.take() {
-        Some(open) => Some(open),
-        None => Connection::try_open(&stage.address).ok(),
+/// What the client is to tell other boxes, once the server has said that the change is made.
+fn patch(address: &str, connection: &mut Option<Connection>, id: i64, version: i64) -> Option<String> {
+    let mut open = match connection.take() {
+        Some(open) => open,
+        None => Connection::try_open(address).ok()?,
     };
-    let Some(mut open) = open else { return false };
     let body = format!(r#"{{"name": "v{version}"}}"#);
     let head = format!(
         "PATCH /admin/products/{id} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let answered = open.try_send((head + &body).as_bytes()).and_then(|()| open.try_receive(false));
-    match answered {
-        Ok(reply) => {
-            *connection = Some(open);
-            assert!(matches!(reply.status, 200 | 503), "{}", reply.text());
-            reply.status == 200
-        }
-        Err(_) => false,
-    }
+    let reply = open.try_send((head + &body).as_bytes()).and_then(|()| open.try_receive(false)).ok()?;
+    *connection = Some(open);
+    assert!(matches!(reply.status, 200 | 502..=504), "{}", reply.text());
+    (reply.status == 200).then(|| reply.header("catwalk-seen").unwrap_or_default().to_string())
 }

@@ -44,7 +44,7 @@ impl Cluster {
     }
 
     /// A streaming replica of this one, by the name under which the primary knows it.
-    pub fn replica(&self, name: &str, through: &str, options: &[&str]) -> Cluster {
+    pub fn replica(&self, name: &str, through: u16, options: &[&str]) -> Cluster {
         let dir = directory();
         let mut replica = Cluster {
             running: None,
@@ -61,13 +61,20 @@ impl Cluster {
         copy.args(["-X", "stream", "-c", "fast", "--no-sync", "-d", &source, "-D"]).arg(replica.data());
         let out = copy.output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        std::fs::write(replica.data().join("standby.signal"), "").unwrap();
-        let upstream = format!("primary_conninfo=host=127.0.0.1 port={through} user=root application_name={name}");
-        replica.options.extend([upstream, "recovery_target_timeline=latest".into()]);
+        replica.follow(through, name);
         while !replica.try_resume() {
             replica.port = free_port();
         }
         replica
+    }
+
+    /// Has it follow whoever is reached at `port`, from its next start on.
+    fn follow(&self, port: u16, name: &str) {
+        std::fs::write(self.data().join("standby.signal"), "").unwrap();
+        let auto = self.data().join("postgresql.auto.conf");
+        let upstream = format!("primary_conninfo = 'host=127.0.0.1 port={port} user=root application_name={name}'\n");
+        let kept = std::fs::read_to_string(&auto).unwrap_or_default();
+        std::fs::write(&auto, kept + &upstream).unwrap();
     }
 
     /// Becomes a primary.
@@ -78,15 +85,14 @@ impl Cluster {
 
     /// Starts it again as a replica, of whoever is reached at `port`, with the WAL that is missing there undone.
     pub fn rewind(&mut self, source: &Cluster) {
+        // Until its first checkpoint it doesn't tell which timeline it is on.
+        source.admin().batch_execute("checkpoint").unwrap();
         let mut rewind = self.command("pg_rewind");
         let from = format!("host={} port={} user=root dbname=postgres", source.dir.path().display(), source.port);
         rewind.args(["--no-sync", "--source-server", &from, "-D"]).arg(self.data());
         let out = rewind.output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        std::fs::write(self.data().join("standby.signal"), "").unwrap();
-        self.options.retain(|option| !option.starts_with("primary_conninfo") && !option.starts_with("synchronous_standby"));
-        let upstream = format!("primary_conninfo=host=127.0.0.1 port={} user=root application_name=back", source.port);
-        self.options.push(upstream);
+        self.follow(source.port, "back");
         assert!(self.try_resume(), "it starts again on its port");
     }
 
@@ -100,10 +106,6 @@ impl Cluster {
         let admin = self.admin();
         admin.batch_execute(&format!("alter system set {name} = '{value}'")).unwrap();
         admin.batch_execute("select pg_reload_conf()").unwrap();
-    }
-
-    pub fn pid(&self) -> Pid {
-        Pid::from_raw(self.running.as_ref().expect("it runs").id() as i32)
     }
 
     pub fn path(&self) -> &Path {
