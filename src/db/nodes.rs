@@ -10,7 +10,7 @@
 //! shows it. So the primary is read from only after everything that was open when the read came has ended.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ pub struct Wanted {
 pub struct Seen {
     pub since: u64,
     pub upto: u64,
-    /// Nothing that a replica shows can be missing.
+    /// Nothing can be missing that anybody was shown before.
     pub is_settled: bool,
 }
 
@@ -63,6 +63,8 @@ pub struct Nodes {
     nodes: Vec<Node>,
     topology: Topology,
     pacer: Arc<Pacer>,
+    /// A floor that no replica came to, without a primary.
+    unreached: AtomicU64,
     metrics: SlotMetrics,
 }
 
@@ -87,7 +89,7 @@ impl Nodes {
         };
         let nodes = addresses.into_iter().enumerate().map(start).collect();
         let pacer = if has_replicas { Pacer::start() } else { Arc::default() };
-        Arc::new(Nodes { nodes, topology, pacer, metrics })
+        Arc::new(Nodes { nodes, topology, pacer, unreached: AtomicU64::new(0), metrics })
     }
 
     pub fn topology(&self) -> &Topology {
@@ -208,8 +210,13 @@ impl Nodes {
                 None => Err(no_node()),
             };
             match outcome {
-                // Soon the watchers will say that there is none, and replicas will do.
-                Err(e) if is_of_node(&e) && start.elapsed() < PRIMARY_LOSS_MAX => self.pacer.pause(),
+                // Soon the watchers will say that there is none, or another one.
+                Err(e)
+                    if is_of_node(&e)
+                        && (start.elapsed() < PRIMARY_LOSS_MAX || self.topology.reign() != reign) =>
+                {
+                    self.pacer.pause();
+                }
                 outcome => return outcome,
             }
         }
@@ -239,34 +246,49 @@ impl Nodes {
     }
 
     /// The least loaded replica that has replayed up to the floor. Where none is known to have, one of them is asked for a moment: the
-    /// others have not come much further.
+    /// others have not come much further. While there is no primary nobody knows whether any of them ever gets there: one that may is waited
+    /// for longer, once, and then the furthest will do.
     fn choose(&self, wanted: Wanted, is_headless: bool) -> Option<usize> {
-        let fit = self.fit();
-        // Without a primary there is nobody who could bring what the furthest does not have.
-        let furthest = fit.iter().map(|n| self.topology.replayed(*n)).max()?;
-        let floor = if is_headless { wanted.floor.min(furthest) } else { wanted.floor };
-        let is_there = |n: &&usize| self.topology.replayed(**n) >= floor;
-        if let Some(node) = fit.iter().find(is_there) {
-            return Some(*node);
+        let is_there = |n: &usize| self.topology.replayed(*n) >= wanted.floor;
+        if let Some(node) = self.fit().into_iter().find(is_there) {
+            return Some(node);
         }
         self.metrics.count(Counter::ReplicaWaits);
         let start = Instant::now();
-        let node = fit[0];
-        while start.elapsed() < REPLICA_WAIT_MAX {
-            let asked = self.nodes[node].pool.try_client(wanted.lane).and_then(|client| lsn::replayed(&client));
-            match asked {
-                Ok(replayed) => self.topology.saw_replayed(node, replayed),
-                Err(e) => {
-                    self.take_out(node, &e);
-                    return self.fit().into_iter().find(|n| self.topology.replayed(*n) >= floor);
-                }
+        let patience = match is_headless {
+            true if self.unreached.load(Ordering::Relaxed) >= wanted.floor => Duration::ZERO,
+            true => PRIMARY_LOSS_MAX,
+            false => REPLICA_WAIT_MAX,
+        };
+        while start.elapsed() < patience {
+            // Another primary, or one again, changes everything.
+            if self.topology.reign().is_none() != is_headless {
+                return None;
             }
-            if self.topology.replayed(node) >= floor {
-                return Some(node);
+            let node = self.furthest();
+            match node.map(|node| (node, self.ask(node, wanted.lane))) {
+                Some((node, Ok(()))) if is_there(&node) => return Some(node),
+                Some((node, Err(e))) => self.take_out(node, &e),
+                _ => {}
             }
             self.pacer.pause();
         }
+        if is_headless {
+            self.unreached.fetch_max(wanted.floor, Ordering::Relaxed);
+            return self.furthest();
+        }
         None
+    }
+
+    fn furthest(&self) -> Option<usize> {
+        self.fit().into_iter().max_by_key(|node| self.topology.replayed(*node))
+    }
+
+    /// Asks a replica how far it is.
+    fn ask(&self, node: usize, lane: Lane) -> Result<(), Error> {
+        let replayed = lsn::replayed(&self.nodes[node].pool.try_client(lane)?)?;
+        self.topology.saw_replayed(node, replayed);
+        Ok(())
     }
 
     /// Replicas that may be read from, the least loaded first.
@@ -297,7 +319,7 @@ impl Nodes {
         // Not every read says itself what it may have seen.
         let upto = if read.position > 0 { read.position } else { lsn::replayed(&client)? };
         self.topology.saw_replayed(number, upto);
-        Ok((read, Some(Seen { since, upto, is_settled: true })))
+        Ok((read, Some(Seen { since, upto, is_settled: since >= wanted.floor })))
     }
 
     fn read_primary<T>(

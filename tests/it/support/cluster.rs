@@ -101,11 +101,12 @@ impl Cluster {
         assert!(self.try_resume(), "it starts again on its port");
     }
 
-    /// Changes a setting of a running server.
+    /// Changes a setting of a running server; a replica may have to be asked again, which cancels what is in its way.
     pub fn set(&self, name: &str, value: &str) {
         let admin = self.admin();
-        admin.batch_execute(&format!("alter system set {name} = '{value}'")).unwrap();
-        admin.batch_execute("select pg_reload_conf()").unwrap();
+        let change = format!("alter system set {name} = '{value}'");
+        eventually("a setting is changed", || admin.batch_execute(&change).is_ok());
+        eventually("settings are read anew", || admin.batch_execute("select pg_reload_conf()").is_ok());
     }
 
     pub fn path(&self) -> &Path {
