@@ -211,5 +211,6 @@ const _: () =
     assert!(FEED_PAUSE_IDLE.as_millis() < 20 && FEED_TIMEOUT.as_millis() < BEAT_STUCK_AFTER.as_millis());
 const _: () = assert!(NODE_SILENCE_MAX.as_millis() < PRIMARY_LOSS_MAX.as_millis());
 const _: () = assert!(NODE_PERIOD.as_millis() * 10 < NODE_SILENCE_MAX.as_millis());
-const _: () = assert!(REPLICA_WAIT_MAX.as_millis() + OPEN_WAIT_MAX.as_millis() < NODE_SILENCE_MAX.as_millis());
+const _: () =
+    assert!(REPLICA_WAIT_MAX.as_millis() + OPEN_WAIT_MAX.as_millis() < NODE_SILENCE_MAX.as_millis());
 const _: () = assert!(BEAT_PERIOD.as_millis() * 10 < BEAT_STUCK_AFTER.as_millis());

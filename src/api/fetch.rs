@@ -24,12 +24,12 @@ use crate::api::elsewhere::Elsewhere;
 use crate::api::flight::{Boarded, Flight, Landed};
 use crate::api::read::{lane, Found, Reader};
 use crate::api::shape::{Shaped, Shaper};
+use crate::api::waits::Waits;
 use crate::cache::lease::Asked;
 use crate::cache::{Cache, Filled, Key, Kind, Lookup, Reading, Record};
 use crate::catalogue::{Meta, View};
-use crate::db::products::Read;
-use crate::api::waits::Waits;
 use crate::db::pool::Lane;
+use crate::db::products::Read;
 use crate::db::Nodes;
 use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES_FAST, LANES_SLOW, LANE_STACK_SIZE_BYTES};
 use crate::metrics::{Counter, SlotMetrics};
@@ -424,7 +424,8 @@ impl Fetcher {
         let now_ns = clock::boottime_ns();
         let late = {
             let mut state = self.state.lock();
-            let (late, kept): (VecDeque<Queued>, VecDeque<Queued>) = state.queue.drain(..).partition(|queued| queued.work.is_late(now_ns));
+            let (late, kept): (VecDeque<Queued>, VecDeque<Queued>) =
+                state.queue.drain(..).partition(|queued| queued.work.is_late(now_ns));
             state.queue = kept;
             late
         };
@@ -472,8 +473,10 @@ impl Fetcher {
         let mut at = 0;
         while at < state.queue.len() && batch.len() < BATCH_KEYS_MAX {
             // A second flight of one key, under a later token, waits for a statement of its own.
-            let fits =
-                state.queue[at].work.key().is_some_and(|key| batch.iter().all(|f| travel_together(f.key, key)));
+            let fits = state.queue[at]
+                .work
+                .key()
+                .is_some_and(|key| batch.iter().all(|f| travel_together(f.key, key)));
             match fits.then(|| state.take(at, &self.waits)).flatten() {
                 Some(Work::Flight(flight)) => batch.push(flight),
                 _ => at += 1,

@@ -51,7 +51,9 @@ fn check_database(site: &Site) -> Check {
     let nodes = site.nodes.describe();
     let of_node = |(n, (state, lag_ns, (live, places))): (usize, &(NodeState, u64, (usize, usize)))| {
         let lag = match state {
-            NodeState::Fit | NodeState::Behind if *lag_ns < u64::MAX => format!(", {} ms behind", lag_ns / 1_000_000),
+            NodeState::Fit | NodeState::Behind if *lag_ns < u64::MAX => {
+                format!(", {} ms behind", lag_ns / 1_000_000)
+            }
             _ => String::new(),
         };
         format!("node {n}: {state}{lag}, {live} of {places} connections of this worker")
@@ -112,7 +114,9 @@ pub fn metrics(site: &Site, rsp: &mut Response<'_>) {
     let layout = site.cache.arena().layout();
     let limit_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
     let watermark_ns = watermark::watermark_ns(site.cache.arena());
-    let waiting = |(_, begun, left)| site.metrics.page().total(begun).saturating_sub(site.metrics.page().total(left)) as f64;
+    let waiting = |(_, begun, left)| {
+        site.metrics.page().total(begun).saturating_sub(site.metrics.page().total(left)) as f64
+    };
     let gauges = [
         Gauge {
             name: "catwalk_db_lane_waiting",

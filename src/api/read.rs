@@ -9,12 +9,12 @@ use may_postgres::{Client, Error};
 use crate::api::query::{Noun, Query};
 use crate::cache::{floor, Cache, Key, Kind, Order};
 use crate::catalogue::{Page, Product, View};
+use crate::db::nodes::{Seen, Wanted};
+use crate::db::pool::Lane;
 use crate::db::products::{self, Read};
 use crate::db::ranks::RankMap;
 use crate::db::reviews::{self, Sort};
 use crate::db::slice::{Cursor, Place, Slice};
-use crate::db::nodes::{Seen, Wanted};
-use crate::db::pool::Lane;
 use crate::db::{questions, Nodes};
 use crate::os::clock;
 

@@ -27,7 +27,8 @@ pub struct Policy {
     pub images_are_open: bool,
 }
 
-const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After, Catwalk-Seen";
+const EXPOSED: &str =
+    "Access-Control-Expose-Headers: ETag, Link, X-Request-Id, Cache-Status, Retry-After, Catwalk-Seen";
 
 /// Content, caching and CORS. `open`: to every origin.
 fn json_lines(max_age: Duration, open: bool) -> Vec<u8> {

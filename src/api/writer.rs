@@ -25,9 +25,9 @@ use crate::api::waits::Waits;
 use crate::cache::{floor, Cache, Key, Kind};
 use crate::catalogue::Change;
 use crate::db::changes;
-use crate::db::writes::{self, Claim, KeptAnswer, Opinion, Outcome, Vote};
 use crate::db::nodes::Pen;
 use crate::db::pool::Lane;
+use crate::db::writes::{self, Claim, KeptAnswer, Opinion, Outcome, Vote};
 use crate::db::Nodes;
 use crate::limits::{
     BATCH_WRITES_MAX, BATCH_WRITES_SIZE_MAX_BYTES, BUSY_RETRIES_MAX, LANE_STACK_SIZE_BYTES,
@@ -485,7 +485,8 @@ impl Writer {
 
     fn raise_parts(&self, parts: Vec<Change>) {
         // Where that can't be found out, the change feed is cut off as well, and nothing is trusted.
-        let owners = self.nodes.any_client(Lane::Slow).and_then(|client| changes::of_parents(&client, &parts));
+        let owners =
+            self.nodes.any_client(Lane::Slow).and_then(|client| changes::of_parents(&client, &parts));
         if let Ok(owners) = owners {
             self.raise(owners);
         }
@@ -500,12 +501,7 @@ impl Writer {
         }
     }
 
-    fn transact(
-        &self,
-        pen: &Pen,
-        work: Work,
-        idempotency: Option<Idempotency>,
-    ) -> Result<Written, Refusal> {
+    fn transact(&self, pen: &Pen, work: Work, idempotency: Option<Idempotency>) -> Result<Written, Refusal> {
         let client = &pen.client;
         let begin = || {
             let transaction = client.transaction()?;

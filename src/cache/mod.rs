@@ -22,8 +22,8 @@ use parking_lot::Mutex;
 
 pub use arena::Arena;
 pub use fence::Token;
-use record::{PackedHeader, Relation};
 pub use record::{Encoding, Key, Kind, Order, Reading, Record, RecordHeader};
+use record::{PackedHeader, Relation};
 
 use crate::metrics::{Counter, SlotMetrics};
 use evict::Appender;

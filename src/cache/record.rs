@@ -231,7 +231,9 @@ impl Reading {
                 ahead if is_later(ahead) => Relation::Later,
                 _ => Relation::Earlier,
             },
-            (Order::Wal { since }, Order::Wal { .. }) if since > 0 && is_later(ahead(since)) => Relation::Later,
+            (Order::Wal { since }, Order::Wal { .. }) if since > 0 && is_later(ahead(since)) => {
+                Relation::Later
+            }
             _ => Relation::Unknown,
         }
     }
@@ -683,10 +685,18 @@ mod tests {
         let wal = |since, position| Reading { born_ns: 0, position, order: Order::Wal { since } };
         assert_eq!(wal(7, 9).against(&wal(5, 7)), Relation::Later);
         assert_eq!(wal(6, 9).against(&wal(5, 7)), Relation::Unknown, "they overlap");
-        assert_eq!(wal(2, 3).against(&wal(5, 7)), Relation::Unknown, "the present one has never to be shown to be later");
+        assert_eq!(
+            wal(2, 3).against(&wal(5, 7)),
+            Relation::Unknown,
+            "the present one has never to be shown to be later"
+        );
         assert_eq!(wal(0, 9).against(&wal(0, 7)), Relation::Unknown, "both from records");
         assert_eq!(wal(7, 9).against(&Reading::default()), Relation::Unknown, "of another order");
-        assert_eq!(wal(2, 3).against(&wal(POSITION_MASK - 9, POSITION_MASK)), Relation::Later, "past the end of 48 bits");
+        assert_eq!(
+            wal(2, 3).against(&wal(POSITION_MASK - 9, POSITION_MASK)),
+            Relation::Later,
+            "past the end of 48 bits"
+        );
     }
 
     #[test]

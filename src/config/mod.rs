@@ -464,7 +464,9 @@ impl Config {
                 }
                 "cache.size" if value == "auto" => format!("auto ({}MiB)", self.cache_size_bytes() >> 20),
                 "database.url" => hide_password(value),
-                "database.replicas" => self.replicas.iter().map(|url| hide_password(url)).collect::<Vec<_>>().join(" "),
+                "database.replicas" => {
+                    self.replicas.iter().map(|url| hide_password(url)).collect::<Vec<_>>().join(" ")
+                }
                 _ if secret => "(hidden)".to_string(),
                 _ => value.clone(),
             };

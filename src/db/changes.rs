@@ -153,7 +153,9 @@ pub fn identity(client: &Client) -> Result<Identity, Error> {
     Ok(Identity {
         system_identifier: row.try_get::<i64>(0)? as u64,
         timeline: row.try_get::<Option<i64>>(2)?.map(|timeline| timeline as u64),
-        secret: secret.try_into().map_err(|_| Error::Convert("catwalk_feed.secret must have 32 bytes".into()))?,
+        secret: secret
+            .try_into()
+            .map_err(|_| Error::Convert("catwalk_feed.secret must have 32 bytes".into()))?,
     })
 }
 

@@ -79,10 +79,15 @@ impl Nodes {
     ) -> Arc<Nodes> {
         let has_replicas = topology.has_replicas();
         let start = |(number, address): (usize, Config)| {
-            let config = move |lane| Config { request_timeout: timeout(&address, lane, has_replicas), ..address.clone() };
+            let config = move |lane| Config {
+                request_timeout: timeout(&address, lane, has_replicas),
+                ..address.clone()
+            };
             let (looked_at, least) = (topology.clone(), places.slow + places.write);
             let allowed = move || Allowed {
-                fast: looked_at.room(number).map_or(1, |room| (room.saturating_sub(ROOM_RESERVED) / workers).saturating_sub(least)),
+                fast: looked_at
+                    .room(number)
+                    .map_or(1, |room| (room.saturating_sub(ROOM_RESERVED) / workers).saturating_sub(least)),
                 writes: looked_at.reign().is_some_and(|reign| reign.node == number),
             };
             Node { pool: Pool::start(config, places, allowed, metrics.clone()), busy: AtomicUsize::new(0) }
@@ -179,7 +184,9 @@ impl Nodes {
         }
         match lsn::probe(client)?.role {
             Role::Primary { timeline, .. } if timeline >= self.topology.timeline() => Ok(()),
-            Role::Primary { .. } => Err(Error::Connect("this node has been replaced as primary: nothing is written to it".into())),
+            Role::Primary { .. } => {
+                Err(Error::Connect("this node has been replaced as primary: nothing is written to it".into()))
+            }
             Role::Replica => Err(no_primary()),
         }
     }

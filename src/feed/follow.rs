@@ -189,7 +189,10 @@ impl Follower {
             (Node::Primary, _) => (poll.snapshot.clone(), Vec::new()),
             (Node::Replica { .. }, None) => (Snapshot::from_xmin(poll.snapshot.xmin), Vec::new()),
             (Node::Replica { mark, .. }, Some(place)) => {
-                let ahead = mark.as_ref().map(|mark| &mark.snapshot).filter(|s| s.xmax >= place.seen.xmax && s.xmin >= place.seen.xmin);
+                let ahead = mark
+                    .as_ref()
+                    .map(|mark| &mark.snapshot)
+                    .filter(|s| s.xmax >= place.seen.xmax && s.xmin >= place.seen.xmin);
                 let seen = ahead.unwrap_or(&place.seen).clone();
                 let mut beyond: Vec<u64> = place.beyond.iter().chain(&poll.xids).copied().collect();
                 beyond.retain(|xid| *xid >= seen.xmax || seen.open.contains(xid));
@@ -209,9 +212,7 @@ impl Follower {
                 self.written = self.topology.end_of_record(surroundings.lsn);
                 (Some(now_ns), applied)
             }
-            Node::Replica { replayed, mark, .. } => {
-                (mark.as_ref().map(|mark| mark.at_ns), *replayed)
-            }
+            Node::Replica { replayed, mark, .. } => (mark.as_ref().map(|mark| mark.at_ns), *replayed),
         };
         if let Some(at_ns) = at_ns.filter(|at_ns| *at_ns > watermark::watermark_ns(&self.arena)) {
             watermark::advance(&self.arena, at_ns);
@@ -315,7 +316,12 @@ impl Follower {
     }
 
     /// Looks at what neither changes nor surroundings show.
-    fn inspect(&self, client: &Client, surroundings: &Surroundings, is_replica: bool) -> Result<Inspection, Error> {
+    fn inspect(
+        &self,
+        client: &Client,
+        surroundings: &Surroundings,
+        is_replica: bool,
+    ) -> Result<Inspection, Error> {
         if surroundings.in_recovery && !is_replica {
             return Ok(Inspection::Trouble("the server is in recovery: it is no primary".into()));
         }
@@ -367,4 +373,3 @@ fn noted(changes: Option<&[Change]>) -> Option<Reason> {
         }
     }
 }
-

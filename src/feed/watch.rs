@@ -83,7 +83,8 @@ pub struct Watch {
 impl Watch {
     /// Looks at the nodes at `addresses` from now on.
     pub fn start(addresses: &[Config], topology: Topology, lag_max: Duration) -> Arc<Watch> {
-        let watched = |address: &Config| Config { application_name: "catwalk watch".into(), ..address.clone() };
+        let watched =
+            |address: &Config| Config { application_name: "catwalk watch".into(), ..address.clone() };
         let connections: Vec<_> =
             addresses.iter().map(|address| Arc::new(Reconnect::new(watched(address)))).collect();
         let node = |_| Node { sight: None, told: State::Unknown };
@@ -163,7 +164,10 @@ impl Watch {
             Role::Primary { .. } => {}
         }
         let is_primary = matches!(probe.role, Role::Primary { .. });
-        if is_primary && self.topology.reign().is_some_and(|reign| reign.node == number) && is_due(last.rotated, FEED_ROTATE_PERIOD) {
+        if is_primary
+            && self.topology.reign().is_some_and(|reign| reign.node == number)
+            && is_due(last.rotated, FEED_ROTATE_PERIOD)
+        {
             last.rotated = Some(heard);
             if let Err(e) = changes::rotate(client) {
                 log::warn!("feed: looking after the change table's partitions: {e}");
@@ -191,7 +195,9 @@ impl Watch {
     }
 
     fn is_crowned(&self, number: usize, probe: &Probe) -> bool {
-        let is_it = |crown: &Crown| crown.node == number && probe.life == Some(crown.life) && probe.server == crown.server;
+        let is_it = |crown: &Crown| {
+            crown.node == number && probe.life == Some(crown.life) && probe.server == crown.server
+        };
         self.crown.lock().as_ref().is_some_and(is_it)
     }
 
@@ -237,7 +243,11 @@ impl Watch {
                 self.topology.set_lag(number, lag_ns);
                 // Who has fallen behind comes back when it has really caught up.
                 let bound = if node.told == State::Behind { self.lag_max / 2 } else { self.lag_max };
-                if lag_ns <= bound.as_nanos() as u64 { State::Fit } else { State::Behind }
+                if lag_ns <= bound.as_nanos() as u64 {
+                    State::Fit
+                } else {
+                    State::Behind
+                }
             }
         }
     }
@@ -247,7 +257,8 @@ impl Watch {
     pub fn pretender(&self) -> Option<(usize, Sight)> {
         let crown = self.crown.lock().clone();
         let nodes = self.nodes.lock();
-        let recent = |node: &Node| node.sight.clone().filter(|sight| sight.heard.elapsed() <= NODE_SILENCE_MAX);
+        let recent =
+            |node: &Node| node.sight.clone().filter(|sight| sight.heard.elapsed() <= NODE_SILENCE_MAX);
         let claims = nodes.iter().enumerate().filter_map(|(n, node)| {
             let sight = recent(node)?;
             let Role::Primary { timeline, .. } = sight.probe.role else { return None };
@@ -260,8 +271,8 @@ impl Watch {
             self.topology.reign().is_some_and(|reign| reign.node == n) && crown.as_ref().is_some_and(is_it)
         };
         // Of two with the same timeline the one that reigns.
-        let (timeline, n, sight) =
-            claims.max_by_key(|(timeline, n, sight)| (*timeline, is_crowned(*n, sight), std::cmp::Reverse(*n)))?;
+        let (timeline, n, sight) = claims
+            .max_by_key(|(timeline, n, sight)| (*timeline, is_crowned(*n, sight), std::cmp::Reverse(*n)))?;
         let is_former = crown.as_ref().is_some_and(|crown| timeline < crown.timeline);
         (!is_former && !is_crowned(n, &sight)).then_some((n, sight))
     }

@@ -11,8 +11,8 @@ use may_minihttp::{Count, Limits, Server, Settings};
 
 use crate::api::fetch::Fetcher;
 use crate::api::shape::Shaper;
-use crate::api::writer::Writer;
 use crate::api::waits::Waits;
+use crate::api::writer::Writer;
 use crate::api::{Factory, Site};
 use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
@@ -250,7 +250,11 @@ impl Worker {
 /// Checks schema and identity of the database, again and again, and says so to `/readyz`.
 fn check_database(site: &Site) {
     loop {
-        let outcome = site.nodes.any_client(Lane::Slow).map_err(anyhow::Error::from).and_then(|client| db::check(&client));
+        let outcome = site
+            .nodes
+            .any_client(Lane::Slow)
+            .map_err(anyhow::Error::from)
+            .and_then(|client| db::check(&client));
         let failed = outcome.is_err();
         if !failed && !site.nodes.is_headless() {
             trim(site);

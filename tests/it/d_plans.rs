@@ -84,6 +84,11 @@ const OTHERS: &[&str] = &[
     "load_obstacles",
     "load_references",
     "load_shape",
+    "node_beat",
+    "node_probe",
+    "node_replayed",
+    "node_room",
+    "node_written",
     "products_ranks",
 ];
 

@@ -126,7 +126,9 @@ fn kill_replica(stand: &mut Stand, _: &Stage) {
 fn conflict(stand: &mut Stand, stage: &Stage) {
     let reader = stand.nodes[1].admin();
     let held = reader.transaction().unwrap();
-    reader.batch_execute("set transaction isolation level repeatable read; select count(*) from products").unwrap();
+    reader
+        .batch_execute("set transaction isolation level repeatable read; select count(*) from products")
+        .unwrap();
     let db = stage.database();
     let start = Instant::now();
     while start.elapsed() < 2 * SHORT {
@@ -158,11 +160,16 @@ fn fail_over(stand: &mut Stand, stage: &Stage) {
     println!("  written to {:.0} ms after its promotion", promoted.elapsed().as_secs_f64() * 1e3);
     assert!(promoted.elapsed() < Duration::from_secs(20));
     let port = stand.nodes[1].port;
-    stand.nodes[2].set("primary_conninfo", &format!("host=127.0.0.1 port={port} user=root application_name=replica2"));
+    stand.nodes[2]
+        .set("primary_conninfo", &format!("host=127.0.0.1 port={port} user=root application_name=replica2"));
     wait(Duration::from_millis(500));
     stage.outage.store(false, Ordering::SeqCst);
     wait(SHORT);
-    assert_eq!(stand.metric("catwalk_cache_voided_all_total") - voided, stand.boxes.len() as u64, "voided once");
+    assert_eq!(
+        stand.metric("catwalk_cache_voided_all_total") - voided,
+        stand.boxes.len() as u64,
+        "voided once"
+    );
     // The old one is back, by itself.
     stand.nodes[0].resume();
     eventually("it is known for what it is", || stand.told(0).contains("node 0: does not show"));

@@ -39,9 +39,10 @@ impl Stand {
         }
         primary.admin().batch_execute(FILL).unwrap();
         let feeders: Vec<Link> = (0..2).map(|_| Link::to(primary.port)).collect();
-        let replicas = feeders.iter().enumerate().map(|(n, feeder)| {
-            primary.replica(&format!("replica{}", n + 1), feeder.port, &[])
-        });
+        let replicas = feeders
+            .iter()
+            .enumerate()
+            .map(|(n, feeder)| primary.replica(&format!("replica{}", n + 1), feeder.port, &[]));
         let replicas: Vec<Cluster> = replicas.collect();
         let nodes: Vec<Cluster> = std::iter::once(primary).chain(replicas).collect();
         let cables = nodes.iter().map(|node| Link::to(node.port)).collect();
@@ -87,7 +88,10 @@ impl Stand {
 
     /// What a box says of its nodes.
     pub fn told(&self, number: usize) -> String {
-        self.boxes[number].get("/readyz").json()["database"]["detail"].as_str().unwrap_or_default().to_string()
+        self.boxes[number].get("/readyz").json()["database"]["detail"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string()
     }
 
     /// Sum over all boxes.
@@ -124,7 +128,9 @@ impl Balancer {
             .boxes
             .iter()
             .enumerate()
-            .map(|(n, server)| format!("    server box{n} {} check inter 200ms fall 1 rise 1\n", server.address))
+            .map(|(n, server)| {
+                format!("    server box{n} {} check inter 200ms fall 1 rise 1\n", server.address)
+            })
             .collect();
         let settings = format!(
             "global\n    maxconn 2000\ndefaults\n    mode http\n    timeout connect 1s\n    timeout client 30s\n    timeout server 30s\n\
@@ -133,9 +139,12 @@ impl Balancer {
         );
         let file = stand.dir.path().join("haproxy.cfg");
         std::fs::write(&file, settings).unwrap();
-        let child = Command::new("haproxy").arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child =
+            Command::new("haproxy").arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let balancer = Balancer { child: child.ok()?, address: format!("127.0.0.1:{port}") };
-        eventually("the balancer takes connections", || std::net::TcpStream::connect(&balancer.address).is_ok());
+        eventually("the balancer takes connections", || {
+            std::net::TcpStream::connect(&balancer.address).is_ok()
+        });
         Some(balancer)
     }
 }

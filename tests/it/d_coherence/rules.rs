@@ -8,9 +8,9 @@ use catwalk::cache::arena::Purpose;
 use catwalk::cache::watermark::{self, Reason, State};
 use catwalk::cache::{fence, Arena, Key, Kind, Token};
 use catwalk::feed::follow::{Follower, Node, Outcome};
-use catwalk::topology::Topology;
 use catwalk::metrics::{Counter, MetricsPage, SlotMetrics};
 use catwalk::os::mmap::SharedMemory;
+use catwalk::topology::Topology;
 use may_postgres::Client;
 
 use super::*;

@@ -72,7 +72,8 @@ impl Cluster {
     fn follow(&self, port: u16, name: &str) {
         std::fs::write(self.data().join("standby.signal"), "").unwrap();
         let auto = self.data().join("postgresql.auto.conf");
-        let upstream = format!("primary_conninfo = 'host=127.0.0.1 port={port} user=root application_name={name}'\n");
+        let upstream =
+            format!("primary_conninfo = 'host=127.0.0.1 port={port} user=root application_name={name}'\n");
         let kept = std::fs::read_to_string(&auto).unwrap_or_default();
         std::fs::write(&auto, kept + &upstream).unwrap();
     }
@@ -88,7 +89,8 @@ impl Cluster {
         // Until its first checkpoint it doesn't tell which timeline it is on.
         source.admin().batch_execute("checkpoint").unwrap();
         let mut rewind = self.command("pg_rewind");
-        let from = format!("host={} port={} user=root dbname=postgres", source.dir.path().display(), source.port);
+        let from =
+            format!("host={} port={} user=root dbname=postgres", source.dir.path().display(), source.port);
         rewind.args(["--no-sync", "--source-server", &from, "-D"]).arg(self.data());
         let out = rewind.output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
