@@ -28,6 +28,8 @@ pub enum Command {
     Check(Check),
     /// Print every setting with its effective value and where it is from.
     Config(Settings),
+    /// Make a database ready to be served from, or this machine's PostgreSQL a replica of one.
+    Setup(Setup),
     /// Bring the database's schema up to this version.
     Migrate(Settings),
     /// Put a CSV archive in the catalogue's place; a running server serves the old one until the new one is complete.
@@ -129,6 +131,40 @@ pub struct Check {
     /// Also connect, and check version and schema of the database.
     #[arg(long)]
     pub database: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// Address of the server, with the rights of whoever may make roles and databases there; of the primary, for a replica.
+    #[arg(long, value_name = "URL")]
+    pub database_url: String,
+    /// Take an address on which nobody checks who answers (without sslmode=verify-full).
+    #[arg(long)]
+    pub insecure: bool,
+    /// Role that serves, and name of its database [default: catwalk].
+    #[arg(long, value_name = "NAME", default_value = "catwalk", conflicts_with = "replica")]
+    pub role: String,
+    /// Give the role a new password if it is there already.
+    #[arg(long, conflicts_with = "replica")]
+    pub new_password: bool,
+    /// File to write the settings to, readable by its owner only.
+    #[arg(long, value_name = "FILE", default_value = "catwalk.toml", conflicts_with = "replica")]
+    pub out: PathBuf,
+    /// Make this machine's PostgreSQL a streaming replica.
+    #[arg(long)]
+    pub replica: bool,
+    /// Name of the replica: of its slot, its role, and in pg_stat_replication [default: this machine's].
+    #[arg(long, value_name = "NAME", requires = "replica")]
+    pub name: Option<String>,
+    /// Where the replica's data goes: a directory that is empty or not there yet.
+    #[arg(long, value_name = "DIR", requires = "replica", default_value = "/var/lib/catwalk/replica")]
+    pub data_dir: PathBuf,
+    /// Port of the replica.
+    #[arg(long, value_name = "PORT", requires = "replica", default_value_t = 5432)]
+    pub port: u16,
+    /// Have every commit on the primary wait until this replica has it on disk.
+    #[arg(long, requires = "replica")]
+    pub synchronous: bool,
 }
 
 #[derive(Debug, Args)]

@@ -18,8 +18,10 @@ pub mod machine; // what this box has
 pub mod master; // the loop that owns them
 pub mod metrics; // counters in shared memory
 pub mod os; // the only room that speaks libc
+pub mod programs; // PostgreSQL's programs on this machine
 pub mod runtime; // may in a forked process
 pub mod runtime_directory; // where a running server is found
+pub mod setup; // a database, or a replica, made ready
 pub mod slots; // lives and beats of workers
 pub mod throttle; // how often an address may write
 pub mod topology; // primary and replicas, as this box sees them

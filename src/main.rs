@@ -9,7 +9,7 @@ use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
 use catwalk::master::events::Events;
-use catwalk::{db, dev, etl, heritage, inspect, master};
+use catwalk::{db, dev, etl, heritage, inspect, master, setup};
 use clap::Parser;
 
 #[global_allocator]
@@ -38,6 +38,7 @@ fn run(command: Command) -> Result<i32> {
             print!("{}", read(&settings)?.describe());
             Ok(0)
         }
+        Command::Setup(args) => setup::run(&args),
         Command::Migrate(settings) => migrate(&settings),
         Command::Load(args) => load(args),
         Command::Seed(args) => seed(&args),

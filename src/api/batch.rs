@@ -4,7 +4,8 @@
 use may_postgres::{Client, Error};
 
 use crate::api::body::{self, Invalid};
-use crate::api::writer::{Sent, Write, Written};
+use crate::api::outcome::Written;
+use crate::api::writer::{Sent, Write};
 use crate::catalogue::{Change, What};
 use crate::db::writes::{self, Opinion, Outcome, Vote};
 

@@ -7,10 +7,11 @@ use may_minihttp::{Request, Response};
 use serde::Serialize;
 
 use crate::api::fetch::FetchError;
+use crate::api::outcome::Refusal;
 use crate::api::post;
 use crate::api::problem::Problem;
 use crate::api::reply::write_cors;
-use crate::api::writer::{Refusal, Sent, Write};
+use crate::api::writer::{Sent, Write};
 use crate::api::{hex, Site};
 use crate::db::writes;
 use crate::limits::{CART_SHARED_SKUS_MAX, CART_SKUS_MAX};

@@ -7,11 +7,11 @@ use may_minihttp::{Request, Response};
 use serde::Serialize;
 
 use crate::api::body::{self, ShoeBody};
+use crate::api::outcome::{Refusal, Written};
 use crate::api::params::{parameters, whole_number};
 use crate::api::post::{self, read_body};
 use crate::api::problem::Problem;
 use crate::api::reply::{write_json, write_text};
-use crate::api::writer::{Refusal, Written};
 use crate::api::Site;
 use crate::db::images::{self, ShoeImages};
 use crate::limits::RECOMMENDED_MAX;

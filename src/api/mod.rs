@@ -13,6 +13,7 @@ pub mod fetch;
 pub mod flight;
 pub mod health;
 pub mod images;
+pub mod outcome;
 pub mod params;
 pub mod pictures;
 pub mod post;

@@ -8,9 +8,10 @@ use may_postgres::Client;
 use sha2::{Digest, Sha256};
 
 use crate::api::cart::session;
+use crate::api::outcome::{Idempotency, Refusal, Stop, Written};
 use crate::api::problem::Problem;
 use crate::api::reply::write_cors;
-use crate::api::writer::{self, Idempotency, Refusal, Sent, Stop, Write, Written};
+use crate::api::writer::{self, Sent, Write};
 use crate::api::{route, seen, Site};
 use crate::catalogue::Change;
 

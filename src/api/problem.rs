@@ -5,7 +5,7 @@ use may_minihttp::{Request, Response};
 use serde::Serialize;
 
 use crate::api::fetch::FetchError;
-use crate::api::writer::Refusal;
+use crate::api::outcome::Refusal;
 use crate::api::{reply, Site};
 
 /// A problem to be answered. Codes are part of the interface: docs/errors.md lists them.

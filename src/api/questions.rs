@@ -5,11 +5,12 @@ use std::borrow::Cow;
 
 use may_minihttp::{Request, Response};
 
+use crate::api::outcome::Refusal;
 use crate::api::params::{self, BadParameter, Id};
 use crate::api::problem::Problem;
 use crate::api::query::{Noun, Query};
 use crate::api::reviews::of_product;
-use crate::api::writer::{Refusal, Sent, Write};
+use crate::api::writer::{Sent, Write};
 use crate::api::{answer, post, Site};
 
 /// `GET /qa/questions?product_id&page&count&cursor`, `GET /qa/:product_id`

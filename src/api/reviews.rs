@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 use may_minihttp::{Request, Response};
 
+use crate::api::outcome::Refusal;
 use crate::api::params::{self, parameters, BadParameter, Id};
 use crate::api::problem::Problem;
 use crate::api::query::{Noun, Query};
-use crate::api::writer::{Refusal, Sent, Write};
+use crate::api::writer::{Sent, Write};
 use crate::api::{answer, post, Site};
 use crate::db::reviews::Sort;
 use crate::db::writes::{Opinion, Vote};

@@ -9,6 +9,7 @@ pub mod floor;
 pub mod index;
 pub mod layout;
 pub mod lease;
+pub mod reading;
 pub mod record;
 pub mod segment;
 mod touch;
@@ -22,8 +23,10 @@ use parking_lot::Mutex;
 
 pub use arena::Arena;
 pub use fence::Token;
-pub use record::{Encoding, Key, Kind, Order, Reading, Record, RecordHeader};
-use record::{PackedHeader, Relation};
+use reading::Relation;
+pub use reading::{Order, Reading};
+use record::PackedHeader;
+pub use record::{Encoding, Key, Kind, Record, RecordHeader};
 
 use crate::metrics::{Counter, SlotMetrics};
 use evict::Appender;

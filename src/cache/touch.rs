@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::cache::arena::Arena;
 use crate::cache::index::Place;
-use crate::cache::record::{PackedHeader, Record, BORN_SHIFT};
+use crate::cache::reading::BORN_SHIFT;
+use crate::cache::record::{PackedHeader, Record};
 use crate::cache::segment;
 use crate::limits::{BUCKET_ITEMS, BUCKET_SIZE_BYTES};
 

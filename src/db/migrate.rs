@@ -90,15 +90,24 @@ fn apply_next(client: &Client) -> Result<Option<&'static str>> {
 /// # Errors
 /// What differs, and what to run.
 pub fn check(client: &Client) -> Result<()> {
-    let rows = client.query_text("select current_setting('server_version_num')::int8", &[])?;
-    let version: i64 = rows.first().context("the server does not say its version")?.try_get(0)?;
-    if version < SERVER_VERSION_MIN {
-        bail!("PostgreSQL {} is too old; 14 or later is needed", version / 10_000);
-    }
+    check_version(client)?;
     let done = applied(client)?;
     verify(&done)?;
     if done.len() < MIGRATIONS.len() {
         bail!("{} migrations are missing; run `catwalk migrate`", MIGRATIONS.len() - done.len());
+    }
+    Ok(())
+}
+
+/// Checks that the server is new enough.
+///
+/// # Errors
+/// Its version, and the least one.
+pub fn check_version(client: &Client) -> Result<()> {
+    let rows = client.query_text("select current_setting('server_version_num')::int8", &[])?;
+    let version: i64 = rows.first().context("the server does not say its version")?.try_get(0)?;
+    if version < SERVER_VERSION_MIN {
+        bail!("PostgreSQL {} is too old; 14 or later is needed", version / 10_000);
     }
     Ok(())
 }

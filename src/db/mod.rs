@@ -39,10 +39,14 @@ pub fn address(url: &str, application_name: &str) -> Result<Config, Error> {
 
 /// Connects for a command: one connection of its own, no deadline for its statements.
 pub fn connect(url: &str) -> anyhow::Result<may_postgres::Client> {
+    connect_to(&address(url, "catwalk")?)
+}
+
+/// The same, to an address that was read.
+pub fn connect_to(address: &Config) -> anyhow::Result<may_postgres::Client> {
     may::config().set_worker_pin(false);
     may::config().set_workers(1).set_stack_size(crate::limits::COROUTINE_STACK_SIZE_BYTES / 8);
-    let config = address(url, "catwalk")?;
-    may_postgres::connect(&config).map_err(|e| anyhow::anyhow!("{}: {e}", config.display()))
+    may_postgres::connect(address).map_err(|e| anyhow::anyhow!("{}: {e}", address.display()))
 }
 
 /// Whether a database is this binary's: its server new enough, its schema of this version, every index there that a statement needs.

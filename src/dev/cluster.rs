@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
@@ -14,6 +14,7 @@ use crate::dev::place::{Place, DATABASE};
 use crate::master::events::{Event, Events};
 use crate::os::fork::{self, Ending};
 use crate::os::signal;
+use crate::programs;
 
 /// Longest initdb, and longest start (crash recovery included).
 const INIT_MAX: Duration = Duration::from_secs(120);
@@ -28,7 +29,7 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster at `place`, made if it is not there yet.
     pub fn open(place: Place, events: &mut Events) -> Result<Cluster> {
-        let cluster = Cluster { bin: find_bin()?, place };
+        let cluster = Cluster { bin: programs::find_bin()?, place };
         if !cluster.place.data.join("PG_VERSION").exists() {
             cluster.init(events)?;
         }
@@ -150,31 +151,4 @@ impl Cluster {
         let lines: Vec<&str> = lines.into_iter().rev().collect();
         format!("{} ends with:\n{}", self.place.log.display(), lines.join("\n"))
     }
-}
-
-/// The newest PostgreSQL server's programs: Debian's and Ubuntu's place, PGDG's, then the path (Amazon Linux).
-fn find_bin() -> Result<PathBuf> {
-    let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for (root, prefix) in [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")] {
-        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let version = name.strip_prefix(prefix).and_then(|v| v.parse().ok());
-            let bin = entry.path().join("bin");
-            if let (Some(version), true) = (version, has_server(&bin)) {
-                found.push((version, bin));
-            }
-        }
-    }
-    if let Some((_, bin)) = found.into_iter().max() {
-        return Ok(bin);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).find(|dir| has_server(dir)).context(
-        "no PostgreSQL server is installed here; `make run` installs one, or: apt-get install postgresql, \
-         dnf install postgresql15-server",
-    )
-}
-
-fn has_server(bin: &Path) -> bool {
-    bin.join("initdb").exists() && bin.join("postgres").exists()
 }

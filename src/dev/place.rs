@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid};
 use percent_encoding::{utf8_percent_encode, NON_ALPHANUMERIC};
 
 use crate::os::fork;
+use crate::programs;
 
 /// Bytes of a Unix socket's path (sun_path less its terminator).
 const SOCKET_PATH_MAX_BYTES: usize = 107;
@@ -36,7 +37,7 @@ impl Place {
     /// # Errors
     /// No user to run as, or a directory that somebody else has put in the way.
     pub fn choose(dir: &Path) -> Result<Place> {
-        let (uid, gid) = user()?;
+        let (uid, gid) = programs::user()?;
         let home = if can_reach(dir, uid, gid) {
             dir.join("postgres")
         } else {
@@ -62,17 +63,6 @@ impl Place {
         let host = utf8_percent_encode(&self.socket.to_string_lossy(), NON_ALPHANUMERIC).to_string();
         format!("postgresql:///{DATABASE}?host={host}&user={DATABASE}")
     }
-}
-
-/// This process's user, or for root the one that the package made.
-fn user() -> Result<(Uid, Gid)> {
-    if !fork::is_root() {
-        return Ok(fork::own_user());
-    }
-    let hint =
-        "PostgreSQL does not run as root and there is no user named postgres; install the server package, \
-                or run this as an ordinary user";
-    fork::user("postgres").context(hint)
 }
 
 fn owner_name(uid: Uid) -> String {

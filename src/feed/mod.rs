@@ -56,6 +56,7 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
         addresses.iter().map(|address| Arc::new(Reconnect::new(address.clone()))).collect();
     let watch = Watch::start(&addresses, topology.clone(), heritage.config.replica_lag_max);
     let follower = Follower::new(heritage.arena.clone(), topology.clone(), heritage.metrics.slot(slot));
+    let is_needed = heritage.config.cache_size_bytes() > 0 || topology.has_replicas();
     let follow = Follow {
         follower,
         watch: watch.clone(),
@@ -64,7 +65,7 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
         followed: None,
         slots,
         slot,
-        pace: Pace::new(heritage.metrics.clone(), heritage.config.cache_size_bytes() > 0),
+        pace: Pace::new(heritage.metrics.clone(), is_needed),
     };
     thread::Builder::new()
         .name("feed".into())
@@ -186,8 +187,8 @@ impl Follow {
 /// How long to wait for the next look: less while there is something to see, or somebody to see it.
 struct Pace {
     metrics: MetricsPage,
-    /// Without a cache there is nothing that a change could make void.
-    has_cache: bool,
+    /// Without a cache and without replicas nothing gets stale.
+    is_needed: bool,
     changed: Option<Instant>,
     counted: Instant,
     requests: u64,
@@ -195,15 +196,15 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(metrics: MetricsPage, has_cache: bool) -> Pace {
-        Pace { metrics, has_cache, changed: None, counted: Instant::now(), requests: 0, busy: false }
+    fn new(metrics: MetricsPage, is_needed: bool) -> Pace {
+        Pace { metrics, is_needed, changed: None, counted: Instant::now(), requests: 0, busy: false }
     }
 
     fn pause(&mut self, outcome: Outcome) -> Duration {
         let now = Instant::now();
         match outcome {
             Outcome::Lost => return FEED_PAUSE_LOST,
-            _ if !self.has_cache => return NODE_PERIOD_ALONE,
+            _ if !self.is_needed => return NODE_PERIOD_ALONE,
             Outcome::Changes => self.changed = Some(now),
             Outcome::Quiet => {}
         }

@@ -11,6 +11,7 @@ mod d_cluster;
 mod d_coherence;
 mod d_database;
 mod d_plans;
+mod d_setup;
 mod d_wire;
 mod e_etl;
 mod f_front;

@@ -32,6 +32,11 @@ pub use query::Transaction;
 pub use reconnect::Reconnect;
 pub use row::Row;
 
+/// What a server checks a password with (SCRAM-SHA-256), to be given to it instead of the password.
+pub fn scram_verifier(password: &str) -> String {
+    postgres_protocol::password::scram_sha_256(password.as_bytes())
+}
+
 /// Connects, authenticates and returns a client; the connection lives in a coroutine of its own.
 ///
 /// # Errors

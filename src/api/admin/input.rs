@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::api::writer::Refusal;
+use crate::api::outcome::Refusal;
 use crate::db::edits::{NewProduct, NewStyle, ProductChange, StyleChange};
 use crate::limits::{CATEGORY_SIZE_MAX_BYTES, PARTS_MAX, TEXT_SIZE_MAX_BYTES};
 

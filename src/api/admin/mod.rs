@@ -7,12 +7,12 @@ use may_minihttp::{Request, Response};
 use may_postgres::Client;
 use serde_json::json;
 
+use crate::api::outcome::{Refusal, Stop, Written};
 use crate::api::params::{self, Id};
 use crate::api::post::{self, read_body};
 use crate::api::problem::Problem;
 use crate::api::reply::write_cors;
 use crate::api::shape::Dialect;
-use crate::api::writer::{Refusal, Stop, Written};
 use crate::api::{hex, Site};
 use crate::cache::record::etag_of;
 use crate::cache::watermark::Reason;

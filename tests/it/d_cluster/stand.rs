@@ -27,12 +27,16 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// With `boxes` boxes, started as `configure` says.
+    /// With `boxes` boxes, started as `configure` says, and few products.
     pub fn start(boxes: usize, configure: impl Fn(&mut Command)) -> Stand {
+        Stand::start_with(70, boxes, configure)
+    }
+
+    pub fn start_with(products: usize, boxes: usize, configure: impl Fn(&mut Command)) -> Stand {
         let options: Vec<String> = OPTIONS.iter().map(|option| option.to_string()).collect();
         let primary = Cluster::start("select 1", HBA, &options);
         let url = url(primary.port);
-        for args in [&["migrate"][..], &["seed", "--products", "70"]] {
+        for args in [&["migrate"][..], &["seed", "--products", &products.to_string()]] {
             let mut command = Command::new(BIN);
             command.args(args).args(["--database-url", &url]).stdout(Stdio::null()).stderr(Stdio::null());
             assert!(command.status().unwrap().success(), "{args:?}");
@@ -52,7 +56,7 @@ impl Stand {
         stand
     }
 
-    fn open_box(&self, number: usize, configure: impl Fn(&mut Command)) -> Server {
+    pub fn open_box(&self, number: usize, configure: impl Fn(&mut Command)) -> Server {
         let dir = self.dir.path().join(format!("box{number}"));
         std::fs::create_dir_all(&dir).unwrap();
         let token = dir.join("token");
@@ -84,6 +88,23 @@ impl Stand {
     /// Addresses of the nodes themselves, without a cable between.
     pub fn database_urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| url(node.port)).collect()
+    }
+
+    /// Has replicas show nothing new, for as long as this is kept.
+    pub fn pause(&self) {
+        for node in &self.nodes[1..] {
+            node.admin().batch_execute("select pg_wal_replay_pause()").unwrap();
+            eventually("a replica has paused", || {
+                let rows = node.admin().query_text("select pg_get_wal_replay_pause_state()", &[]).unwrap();
+                rows[0].get::<String>(0) == "paused"
+            });
+        }
+    }
+
+    pub fn resume(&self) {
+        for node in &self.nodes[1..] {
+            node.admin().batch_execute("select pg_wal_replay_resume()").unwrap();
+        }
     }
 
     /// What a box says of its nodes.

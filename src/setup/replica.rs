@@ -1,0 +1,330 @@
+//! This machine's PostgreSQL as a streaming replica: what takes a page of instructions else. Everything is looked at before anything is
+//! made, and what was made is taken back if it comes to nothing.
+//! Runs in: offline.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+use may_postgres::{Client, Config, Host};
+use nix::unistd::{Gid, Uid};
+
+use super::{ask, connect, done, literal, password, quoted};
+use crate::cli::Setup;
+use crate::os::fork;
+use crate::programs;
+
+/// Longest wait for a replica that has been started to stream.
+const STREAM_MAX: Duration = Duration::from_secs(60);
+/// Settings that a replica must have no less of than its primary (PostgreSQL documentation, "Administrator's Overview" of hot standby).
+const NO_LESS: &[&str] = &[
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+];
+
+/// What is to be made, by name.
+struct Plan {
+    bin: PathBuf,
+    user: (Uid, Gid),
+    data: PathBuf,
+    /// Of the replica in pg_stat_replication, as an identifier.
+    name: String,
+    role: String,
+    slot: String,
+    port: u16,
+}
+
+pub fn run(args: &Setup, address: &Config) -> Result<()> {
+    let plan = Plan::new(args)?;
+    let admin = connect(address)?;
+    plan.check(&admin)?;
+    let password = password()?;
+    plan.make_role(&admin, &password)?;
+    if let Err(e) = plan.copy_and_start(&admin, address, &password) {
+        plan.take_back(&admin);
+        return Err(e);
+    }
+    if args.synchronous {
+        plan.make_synchronous(&admin)?;
+    }
+    println!(
+        "\nOn each box that serves, add this machine's address to the settings, with the user, password and database of database.url:\n\n  \
+         [database]\n  replicas = [\"postgresql://…@{}:{}/…\"]\n\n\
+         It runs in {}; stop it with: {} -D {} stop -m fast",
+        host_name(),
+        plan.port,
+        plan.data.display(),
+        plan.bin.join("pg_ctl").display(),
+        plan.data.display()
+    );
+    Ok(())
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "replica".into(), |name| name.to_string_lossy().into_owned())
+}
+
+impl Plan {
+    fn new(args: &Setup) -> Result<Plan> {
+        let name = args.name.clone().unwrap_or_else(host_name).to_lowercase();
+        // What a slot's name may have.
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let is_free = fs::read_dir(&args.data_dir).map_or(true, |mut dir| dir.next().is_none());
+        if !is_free {
+            bail!(
+                "{} is not empty: a replica needs a directory of its own, name one with --data-dir",
+                args.data_dir.display()
+            );
+        }
+        let (slot, role) = (format!("catwalk_{name}"), format!("catwalk_replica_{name}"));
+        Ok(Plan {
+            bin: programs::find_bin()?,
+            user: programs::user()?,
+            data: args.data_dir.clone(),
+            name,
+            role,
+            slot,
+            port: args.port,
+        })
+    }
+
+    /// What would be in the way later.
+    fn check(&self, admin: &Client) -> Result<()> {
+        let setting = |name: &str| ask(admin, &format!("select current_setting({})", literal(name)));
+        let theirs: i64 = setting("server_version_num")?.parse()?;
+        let out = Command::new(self.bin.join("postgres"))
+            .arg("-V")
+            .output()
+            .context("asking this machine's PostgreSQL for its version")?;
+        let ours = String::from_utf8_lossy(&out.stdout).into_owned();
+        let is_same = ours
+            .split_whitespace()
+            .any(|word| word.split('.').next() == Some(&(theirs / 10_000).to_string()));
+        if !is_same {
+            bail!("the primary is PostgreSQL {}, and this machine has {}: a replica needs the same major version", theirs / 10_000, ours.trim());
+        }
+        if ask(admin, "select pg_is_in_recovery()::text")? == "true" {
+            bail!("that server is a replica itself: give the primary's address");
+        }
+        if setting("wal_level")? == "minimal" {
+            bail!("the primary has wal_level = minimal: set it to replica there, and restart it");
+        }
+        let may = ask(admin, "select (rolsuper or (rolreplication and rolcreaterole))::text from pg_roles where rolname = current_user")?;
+        if may != "true" {
+            bail!(
+                "this role may make no role for replication there (it takes a superuser, or CREATEROLE and REPLICATION). A managed service makes \
+                 its replicas itself: do it there, and add their addresses to database.replicas"
+            );
+        }
+        for (limit, used) in [
+            ("max_wal_senders", "select count(*)::text from pg_stat_replication"),
+            ("max_replication_slots", "select count(*)::text from pg_replication_slots"),
+        ] {
+            let (limit_value, used): (i64, i64) = (setting(limit)?.parse()?, ask(admin, used)?.parse()?);
+            if used >= limit_value {
+                bail!("the primary has {limit} = {limit_value}, and all are used: raise it there, and restart it");
+            }
+        }
+        if !admin
+            .query_text("select 1 from pg_replication_slots where slot_name = $1", &[&self.slot])?
+            .is_empty()
+        {
+            bail!("the primary has a slot {} already: another replica has this name; choose one with --name, or drop the slot", self.slot);
+        }
+        done("version, wal_level, senders, slots and rights on the primary");
+        Ok(())
+    }
+
+    fn make_role(&self, admin: &Client, password: &str) -> Result<()> {
+        let exists =
+            !admin.query_text("select 1 from pg_roles where rolname = $1", &[&self.role])?.is_empty();
+        let verb = if exists { "alter" } else { "create" };
+        let verifier = literal(&may_postgres::scram_verifier(password));
+        admin
+            .batch_execute(&format!(
+                "{verb} role {} login replication password {verifier}",
+                quoted(&self.role)
+            ))
+            .with_context(|| format!("making the role {}", self.role))?;
+        // WAL that is still needed is kept from now on.
+        let slot = format!("select pg_create_physical_replication_slot({}, true)", literal(&self.slot));
+        admin.batch_execute(&slot).with_context(|| format!("making the slot {}", self.slot))?;
+        done(&format!("role {} and slot {}", self.role, self.slot));
+        Ok(())
+    }
+
+    fn copy_and_start(&self, admin: &Client, address: &Config, password: &str) -> Result<()> {
+        self.make_directory()?;
+        self.copy(address, password)?;
+        self.configure(admin)?;
+        self.start()?;
+        self.wait_for_stream(admin)
+    }
+
+    fn make_directory(&self) -> Result<()> {
+        let problem = || format!("making {}", self.data.display());
+        if let Some(parent) = self.data.parent() {
+            fs::create_dir_all(parent).with_context(problem)?;
+        }
+        if !self.data.exists() {
+            fs::DirBuilder::new().mode(0o700).create(&self.data).with_context(problem)?;
+        }
+        fs::set_permissions(&self.data, fs::Permissions::from_mode(0o700)).with_context(problem)?;
+        if fork::is_root() {
+            fork::give(&self.data, self.user.0, self.user.1).with_context(problem)?;
+        }
+        Ok(())
+    }
+
+    /// One of PostgreSQL's programs, as the user that may.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        command.current_dir("/");
+        if fork::is_root() {
+            command.uid(self.user.0.as_raw()).gid(self.user.1.as_raw());
+        }
+        command
+    }
+
+    /// The primary's data, with its own progress on the terminal.
+    fn copy(&self, address: &Config, password: &str) -> Result<()> {
+        let host = match &address.host {
+            Host::Tcp(host) => host.clone(),
+            Host::Unix(dir) => dir.to_string_lossy().into_owned(),
+        };
+        let mut source = format!(
+            "host='{host}' port={} user={} application_name={} sslmode={}",
+            address.port, self.role, self.name, address.sslmode
+        );
+        if let Some(file) = &address.sslrootcert {
+            source += &format!(" sslrootcert='{}'", file.display());
+        }
+        let mut copy = self.program("pg_basebackup");
+        copy.env("PGPASSWORD", password).args(["-d", &source, "-S", &self.slot]);
+        copy.args(["-X", "stream", "-R", "-c", "fast", "--progress", "--no-password", "-D"]).arg(&self.data);
+        let status = copy.status().context("starting pg_basebackup")?;
+        if !status.success() {
+            bail!(
+                "pg_basebackup could not copy the primary: {status}. If it was refused there, pg_hba.conf on the primary needs a line for this \
+                 machine, and a reload (select pg_reload_conf()):\n  host  replication  {}  ADDRESS/32  scram-sha-256",
+                self.role
+            );
+        }
+        done(&format!("data copied to {}", self.data.display()));
+        Ok(())
+    }
+
+    /// What the replica needs beside what came with the data. Debian keeps a cluster's settings elsewhere: then none came.
+    fn configure(&self, admin: &Client) -> Result<()> {
+        let path = |name: &str| self.data.join(name);
+        if !path("postgresql.conf").exists() {
+            self.write(&path("postgresql.conf"), "listen_addresses = '*'\n")?;
+        }
+        if !path("pg_hba.conf").exists() {
+            self.write(&path("pg_hba.conf"), "local all all peer\nhost all all samehost scram-sha-256\nhost all all samenet scram-sha-256\n")?;
+        }
+        if !path("pg_ident.conf").exists() {
+            self.write(&path("pg_ident.conf"), "")?;
+        }
+        let mut own = format!("port = {}\nhot_standby = on\n", self.port);
+        // A long query holds up what everybody else waits for: for a second, then it is cancelled.
+        own += "max_standby_streaming_delay = '1s'\nmax_standby_archive_delay = '1s'\n";
+        for name in NO_LESS {
+            own += &format!("{name} = {}\n", ask(admin, &format!("select current_setting('{name}')"))?);
+        }
+        let auto = path("postgresql.auto.conf");
+        let kept = fs::read_to_string(&auto).with_context(|| format!("reading {}", auto.display()))?;
+        self.write(&auto, &format!("{kept}{own}"))?;
+        done("settings of the replica");
+        Ok(())
+    }
+
+    fn write(&self, path: &Path, text: &str) -> Result<()> {
+        let problem = || format!("writing {}", path.display());
+        let mut file = fs::File::create(path).with_context(problem)?;
+        file.write_all(text.as_bytes()).with_context(problem)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600)).with_context(problem)?;
+        if fork::is_root() {
+            fork::give(path, self.user.0, self.user.1).with_context(problem)?;
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Result<()> {
+        let log = self.data.join("replica.log");
+        let mut start = self.program("pg_ctl");
+        start.arg("-D").arg(&self.data).arg("-l").arg(&log).args(["-s", "-w", "start"]);
+        let status = start.status().context("starting pg_ctl")?;
+        if !status.success() {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let tail: Vec<&str> = text.lines().rev().take(5).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            bail!("the replica does not start: {status}; its log ends with:\n{}", tail.join("\n"));
+        }
+        done(&format!("started on port {}", self.port));
+        Ok(())
+    }
+
+    fn wait_for_stream(&self, admin: &Client) -> Result<()> {
+        let start = Instant::now();
+        let streams = "select 1 from pg_stat_replication where application_name = $1 and state = 'streaming'";
+        while admin.query_text(streams, &[&self.name])?.is_empty() {
+            if start.elapsed() > STREAM_MAX {
+                bail!(
+                    "the replica runs, but does not stream after {STREAM_MAX:?}; {} has the reason",
+                    self.data.join("replica.log").display()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        done(&format!("it streams, as {} in pg_stat_replication", self.name));
+        Ok(())
+    }
+
+    fn make_synchronous(&self, admin: &Client) -> Result<()> {
+        let present = ask(admin, "select current_setting('synchronous_standby_names')")?;
+        let name = quoted(&self.name);
+        if !present.is_empty() {
+            bail!("the primary has synchronous_standby_names = {present:?} already: add {name} there as you mean it; all else is done");
+        }
+        admin
+            .batch_execute(&format!(
+                "alter system set synchronous_standby_names = {}",
+                literal(&format!("FIRST 1 ({name})"))
+            ))
+            .context("setting synchronous_standby_names on the primary; all else is done")?;
+        admin.batch_execute("select pg_reload_conf()")?;
+        done("commits on the primary wait for it: without it, none succeeds");
+        Ok(())
+    }
+
+    /// Undoes what came to nothing.
+    fn take_back(&self, admin: &Client) {
+        let mut stop = self.program("pg_ctl");
+        let _ = stop.arg("-D").arg(&self.data).args(["-s", "-m", "immediate", "stop"]).output();
+        let gone = |what: &str, outcome: std::result::Result<(), String>| {
+            if let Err(why) = outcome {
+                eprintln!("catwalk: {what} is left behind: {why}");
+            }
+        };
+        let left = fs::read_dir(&self.data).into_iter().flatten().flatten().map(|entry| entry.path());
+        let emptied =
+            left.map(|path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) });
+        gone(
+            &self.data.display().to_string(),
+            emptied.collect::<std::io::Result<()>>().map_err(|e| e.to_string()),
+        );
+        let slot = format!("select pg_drop_replication_slot({})", literal(&self.slot));
+        gone(&format!("the slot {}", self.slot), admin.batch_execute(&slot).map_err(|e| e.to_string()));
+        let role = format!("drop role {}", quoted(&self.role));
+        gone(&format!("the role {}", self.role), admin.batch_execute(&role).map_err(|e| e.to_string()));
+    }
+}
