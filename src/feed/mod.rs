@@ -161,6 +161,8 @@ impl Follow {
                 self.look_at_replica(node, reign)
             }
             (None, Some(reign)) => self.look_at_primary(reign.node),
+            // The watchers have only just begun.
+            (None, None) if self.watch.life().is_none() => Outcome::Lost,
             (None, None) => self.follower.lose("no node can be reached that may be followed"),
         }
     }

@@ -54,10 +54,7 @@ fn make_role(args: &Setup, address: &Config, admin: &Client) -> Result<Config> {
     // The server gets no password, only what it can check one with: nothing that its log could give away.
     let verifier = literal(&may_postgres::scram_verifier(&password));
     admin
-        .batch_execute(&format!(
-            "{verb} role {} login nosuperuser nocreatedb nocreaterole password {verifier}",
-            quoted(role)
-        ))
+        .batch_execute(&format!("{verb} role {} login password {verifier}", quoted(role)))
         .with_context(|| format!("making the role {role}"))?;
     done(&format!("role {role}, which may do nothing but serve"));
     let has_database = !admin.query_text("select 1 from pg_database where datname = $1", &[role])?.is_empty();

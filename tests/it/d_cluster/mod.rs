@@ -1,5 +1,6 @@
 //! A primary with replicas, and more than one box: never stale and never back through everything that happens to them.
 
+mod hosts;
 mod rules;
 mod stand;
 

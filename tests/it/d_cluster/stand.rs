@@ -1,6 +1,7 @@
 //! A primary, two replicas and boxes that serve from them, with a cable between each two that can be cut.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -8,9 +9,11 @@ use tempfile::TempDir;
 
 use crate::d_coherence::traffic::{ADMIN_TOKEN, FILL};
 use crate::support::server::{directory, BIN};
-use crate::support::{eventually, Cluster, Link, Server};
+use crate::support::{eventually, Cluster, Link, Place, Server};
 
 const HBA: &str = "local replication root trust\nhost all root 127.0.0.1/32 trust\nhost replication root 127.0.0.1/32 trust";
+/// The same for hosts of their own.
+pub const HBA_HOSTS: &str = "local replication root trust\nhost all root 10.77.0.0/16 trust\nhost replication root 10.77.0.0/16 trust";
 pub const OPTIONS: &[&str] =
     &["wal_log_hints=on", "wal_keep_size=512MB", "max_standby_streaming_delay=500ms", "hot_standby=on"];
 
@@ -43,10 +46,9 @@ impl Stand {
         }
         primary.admin().batch_execute(FILL).unwrap();
         let feeders: Vec<Link> = (0..2).map(|_| Link::to(primary.port)).collect();
-        let replicas = feeders
-            .iter()
-            .enumerate()
-            .map(|(n, feeder)| primary.replica(&format!("replica{}", n + 1), feeder.port, &[]));
+        let replicas = feeders.iter().enumerate().map(|(n, feeder)| {
+            primary.replica(&format!("replica{}", n + 1), Place::here(), ("127.0.0.1", feeder.port))
+        });
         let replicas: Vec<Cluster> = replicas.collect();
         let nodes: Vec<Cluster> = std::iter::once(primary).chain(replicas).collect();
         let cables = nodes.iter().map(|node| Link::to(node.port)).collect();
@@ -57,19 +59,8 @@ impl Stand {
     }
 
     pub fn open_box(&self, number: usize, configure: impl Fn(&mut Command)) -> Server {
-        let dir = self.dir.path().join(format!("box{number}"));
-        std::fs::create_dir_all(&dir).unwrap();
-        let token = dir.join("token");
-        std::fs::write(&token, ADMIN_TOKEN).unwrap();
-        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
         let urls: Vec<String> = self.cables.iter().map(|cable| url(cable.port)).collect();
-        let mut command = Command::new(BIN);
-        command.arg("serve").env("CATWALK_LISTEN", "127.0.0.1:0").env("CATWALK_WORKERS", "2");
-        command.env("CATWALK_CACHE_SIZE", "16MiB").env("CATWALK_CACHE_AUDIT_ONE_IN", "20");
-        command.env("CATWALK_HTTP_ADMIN_TOKEN_FILE", token).env("CATWALK_DATABASE_URL", &urls[0]);
-        command.env("CATWALK_DATABASE_REPLICAS", urls[1..].join(",")).env("CATWALK_HTTP_WRITE_RATE", "0");
-        configure(&mut command);
-        Server::launch(command, &dir)
+        open_box(&Place::here(), &self.dir.path().join(format!("box{number}")), &urls, configure)
     }
 
     /// Waits until every box reads from both replicas.
@@ -87,16 +78,20 @@ impl Stand {
 
     /// Addresses of the nodes themselves, without a cable between.
     pub fn database_urls(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| url(node.port)).collect()
+        self.nodes.iter().map(Cluster::url_there).collect()
     }
 
     /// Has replicas show nothing new, for as long as this is kept.
     pub fn pause(&self) {
         for node in &self.nodes[1..] {
-            node.admin().batch_execute("select pg_wal_replay_pause()").unwrap();
+            // What is asked may be cancelled for being in the way.
+            let (pause, state) = ("select pg_wal_replay_pause()", "select pg_get_wal_replay_pause_state()");
             eventually("a replica has paused", || {
-                let rows = node.admin().query_text("select pg_get_wal_replay_pause_state()", &[]).unwrap();
-                rows[0].get::<String>(0) == "paused"
+                node.admin().batch_execute(pause).is_ok()
+                    && node
+                        .admin()
+                        .query_text(state, &[])
+                        .is_ok_and(|rows| rows[0].get::<String>(0) == "paused")
             });
         }
     }
@@ -129,6 +124,22 @@ impl Stand {
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].stop(Signal::SIGQUIT);
     }
+}
+
+/// A box at `place` that serves from the nodes at `urls`.
+pub fn open_box(place: &Place, dir: &Path, urls: &[String], configure: impl Fn(&mut Command)) -> Server {
+    std::fs::create_dir_all(dir).unwrap();
+    let token = dir.join("token");
+    std::fs::write(&token, ADMIN_TOKEN).unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = Command::new(BIN);
+    command.arg("serve").env("CATWALK_LISTEN", format!("{}:0", place.address)).env("CATWALK_WORKERS", "2");
+    command.env("CATWALK_CACHE_SIZE", "16MiB").env("CATWALK_CACHE_AUDIT_ONE_IN", "20");
+    command.env("CATWALK_HTTP_ADMIN_TOKEN_FILE", token).env("CATWALK_DATABASE_URL", &urls[0]);
+    command.env("CATWALK_DATABASE_REPLICAS", urls[1..].join(",")).env("CATWALK_HTTP_WRITE_RATE", "0");
+    command.env("CATWALK_RUNTIME_DIR", dir.join("run"));
+    configure(&mut command);
+    Server::launch(place.inside(command), dir)
 }
 
 pub fn url(port: u16) -> String {

@@ -81,7 +81,9 @@ impl Stage {
     /// A connection to the database, waited for while it is away.
     pub fn database(&self) -> Client {
         loop {
-            if let Some(client) = self.database_urls.iter().find_map(|url| connect_to_primary(url)) {
+            // Of two that both believe to be it, the later one.
+            let primaries = self.database_urls.iter().filter_map(|url| connect_to_primary(url));
+            if let Some((_, client)) = primaries.max_by_key(|(timeline, _)| timeline.clone()) {
                 return client;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -94,13 +96,15 @@ impl Stage {
     }
 }
 
-fn connect_to_primary(url: &str) -> Option<Client> {
+fn connect_to_primary(url: &str) -> Option<(String, Client)> {
     let mut config: Config = url.parse().unwrap();
     config.application_name = "writer".into();
     config.request_timeout = Some(Duration::from_secs(5));
     let client = connect(&config).ok()?;
-    let rows = client.query_text("select pg_is_in_recovery()", &[]).ok()?;
-    (!rows[0].get::<bool>(0)).then_some(client)
+    let timeline =
+        "select case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_lsn()), 8) end";
+    let rows = client.query_text(timeline, &[]).ok()?;
+    Some((rows[0].try_get::<Option<String>>(0).ok()??, client))
 }
 
 /// The statement that writes a version.

@@ -11,8 +11,31 @@ use tempfile::TempDir;
 
 use super::{eventually, server::directory};
 
+/// Where a cluster runs: a network namespace, and an address there.
+#[derive(Clone)]
+pub struct Place {
+    pub namespace: Option<String>,
+    pub address: String,
+}
+
+impl Place {
+    pub fn here() -> Place {
+        Place { namespace: None, address: "127.0.0.1".into() }
+    }
+
+    /// `command`, there.
+    pub fn inside(&self, command: Command) -> Command {
+        let Some(namespace) = &self.namespace else { return command };
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", namespace]).arg(command.get_program()).args(command.get_args());
+        inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        inside
+    }
+}
+
 /// The cluster; its superuser is `root`, trusted over the socket in its directory.
 pub struct Cluster {
+    place: Place,
     running: Option<Child>,
     bin: PathBuf,
     pub port: u16,
@@ -23,10 +46,15 @@ pub struct Cluster {
 impl Cluster {
     /// Makes and starts a cluster, runs `sql` in it, and lets others in by the lines of `hba`.
     pub fn start(sql: &str, hba: &str, options: &[String]) -> Cluster {
+        Cluster::start_at(Place::here(), sql, hba, options)
+    }
+
+    /// The same, elsewhere.
+    pub fn start_at(place: Place, sql: &str, hba: &str, options: &[String]) -> Cluster {
         let dir = directory();
         let port = free_port();
         let options = options.to_vec();
-        let mut cluster = Cluster { running: None, bin: find_bin(), port, options, dir };
+        let mut cluster = Cluster { place, running: None, bin: find_bin(), port, options, dir };
         if let Some(user) = cluster_user() {
             nix::unistd::chown(cluster.dir.path(), Some(user.uid), Some(user.gid)).unwrap();
         }
@@ -44,13 +72,14 @@ impl Cluster {
     }
 
     /// A streaming replica of this one, by the name under which the primary knows it.
-    pub fn replica(&self, name: &str, through: u16, options: &[&str]) -> Cluster {
+    pub fn replica(&self, name: &str, place: Place, through: (&str, u16)) -> Cluster {
         let dir = directory();
         let mut replica = Cluster {
+            place,
             running: None,
             bin: find_bin(),
             port: free_port(),
-            options: self.options.iter().cloned().chain(options.iter().map(|o| o.to_string())).collect(),
+            options: self.options.clone(),
             dir,
         };
         if let Some(user) = cluster_user() {
@@ -69,11 +98,11 @@ impl Cluster {
     }
 
     /// Has it follow whoever is reached at `port`, from its next start on.
-    fn follow(&self, port: u16, name: &str) {
+    fn follow(&self, (host, port): (&str, u16), name: &str) {
         std::fs::write(self.data().join("standby.signal"), "").unwrap();
         let auto = self.data().join("postgresql.auto.conf");
         let upstream =
-            format!("primary_conninfo = 'host=127.0.0.1 port={port} user=root application_name={name}'\n");
+            format!("primary_conninfo = 'host={host} port={port} user=root application_name={name}'\n");
         let kept = std::fs::read_to_string(&auto).unwrap_or_default();
         std::fs::write(&auto, kept + &upstream).unwrap();
     }
@@ -94,7 +123,7 @@ impl Cluster {
         rewind.args(["--no-sync", "--source-server", &from, "-D"]).arg(self.data());
         let out = rewind.output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        self.follow(source.port, "back");
+        self.follow((&source.place.address, source.port), "back");
         assert!(self.try_resume(), "it starts again on its port");
     }
 
@@ -120,7 +149,17 @@ impl Cluster {
     }
 
     fn command(&self, program: &str) -> Command {
-        run_as_cluster_user(Command::new(self.bin.join(program)))
+        let path = self.bin.join(program);
+        match (&self.place.namespace, cluster_user()) {
+            // Into a namespace as root, and then no longer root.
+            (Some(_), Some(user)) => {
+                let mut command = Command::new("setpriv");
+                let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+                command.args(["--reuid", &uid, "--regid", &gid, "--clear-groups"]).arg(path);
+                command
+            }
+            _ => run_as_cluster_user(Command::new(path)),
+        }
     }
 
     /// Starts it and waits until it takes connections; false if it ends instead.
@@ -140,12 +179,17 @@ impl Cluster {
     pub fn launch(&mut self) {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-c", "fsync=off"]);
-        command.args(["-c", "listen_addresses=127.0.0.1,::1", "-k"]).arg(self.dir.path());
+        let addresses = match self.place.namespace {
+            None => "127.0.0.1,::1",
+            Some(_) => &self.place.address,
+        };
+        command.args(["-c", &format!("listen_addresses={addresses}"), "-k"]).arg(self.dir.path());
         for option in &self.options {
             command.args(["-c", option]);
         }
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        self.running = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let mut command = self.place.inside(command);
+        self.running = Some(command.current_dir("/").stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
     /// Ends it: SIGTERM waits for clients, SIGINT ends them, SIGQUIT is as if the power failed.
@@ -164,6 +208,12 @@ impl Cluster {
 
     pub fn admin(&self) -> Client {
         connect(&self.admin_config()).unwrap()
+    }
+
+    /// Where it is reached over TCP.
+    pub fn url_there(&self) -> String {
+        let query = "sslmode=disable&connect_timeout=2";
+        self.url("root", &self.place.address, query)
     }
 
     /// An address of the cluster over TCP.

@@ -7,7 +7,7 @@ pub mod server;
 
 use std::time::{Duration, Instant};
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Place};
 pub use http::{Connection, Reply};
 pub use link::Link;
 pub use server::Server;
