@@ -20,9 +20,11 @@ end $$;
 
 -- On a primary where the reading statement's snapshot stands in time: a later snapshot has a higher number. Transactions begin behind
 -- xmax, and those before it can only end, so xmax and how few are open before it order snapshots. A replica doesn't know which are
--- open: there it is the position in the WAL up to which the snapshot can have seen at most.
+-- open: there it is the position in the WAL up to which the snapshot can have seen at most, and a bit that says so. A commit shows
+-- before the position replayed has moved behind it, so that is what was received, too.
 create or replace function catwalk_snapshot_position() returns bigint language sql stable parallel safe as $$
-    select case when pg_is_in_recovery() then (pg_last_wal_replay_lsn() - '0/0')::bigint
+    select case when pg_is_in_recovery()
+        then (greatest(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn()) - '0/0')::bigint | (1::bigint << 62)
         else (pg_snapshot_xmax(pg_current_snapshot())::text::bigint << 16)
             | (65535 - least(65535, (select count(*) from pg_snapshot_xip(pg_current_snapshot()))))
     end

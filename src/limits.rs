@@ -110,7 +110,7 @@ pub const NODE_ROOM_PERIOD: Duration = Duration::from_secs(5);
 pub const NODE_BEAT_PERIOD: Duration = Duration::from_millis(50);
 
 /// For so long a client tells other boxes what it has written: by then each has seen it, or does not trust its cache.
-pub const TOKEN_MAX_AGE: Duration = Duration::from_secs(60);
+pub const TOKEN_MAX_AGE: Duration = Duration::from_secs(10);
 /// Connections of a worker to each database node, unless asked otherwise.
 pub const CONNECTIONS_PER_WORKER: usize = 5;
 /// And at least: one a lane.
@@ -162,6 +162,9 @@ pub const FEED_TIMEOUT: Duration = Duration::from_secs(1);
 pub const FEED_CHANGES_MAX: usize = 131_072;
 /// How often the change table's partitions are looked after.
 pub const FEED_ROTATE_PERIOD: Duration = Duration::from_secs(600);
+
+/// Pause after that could not be done.
+pub const FEED_ROTATE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Hits that wait for their audit at most; more are passed over.
 pub const AUDIT_WAITING_MAX: usize = 64;

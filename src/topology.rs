@@ -22,6 +22,7 @@ mod at {
     pub const TIMELINE: usize = 24;
     pub const WRITTEN: usize = 32;
     pub const SEGMENT_SIZE: usize = 40;
+    pub const WANTED: usize = 48;
     pub const SECRET: usize = 64;
     pub const NODES: usize = 128;
     pub const NODE_SIZE: usize = 64;
@@ -227,9 +228,18 @@ impl Topology {
         self.memory.word(at::NODES + node * at::NODE_SIZE + at::REPLAYED).fetch_max(lsn, Ordering::AcqRel);
     }
 
-    /// A node has begun anew: what it had replayed counts for nothing.
-    pub fn forget_replayed(&self, node: usize) {
-        self.set_of(node, at::REPLAYED, 0);
+    /// The same from whoever looks after it: it may have begun anew, further back.
+    pub fn set_replayed(&self, node: usize, lsn: u64) {
+        self.set_of(node, at::REPLAYED, lsn);
+    }
+
+    /// A client has written up to `lsn`, and nobody can say yet whether the feed has come there.
+    pub fn want_written(&self, lsn: u64) {
+        self.memory.word(at::WANTED).fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    pub fn wanted_written(&self) -> u64 {
+        self.get(at::WANTED)
     }
 
     /// For how long a replica's state has been behind the primary's, at most.

@@ -8,7 +8,8 @@ select (
     select sum(hash_record_extended(row(c.oid, c.xmin), 0)) from pg_class c where c.oid = any (f.tables)
 )::text,
 d.oid || ' ' || pg_postmaster_start_time(), pg_is_in_recovery(),
-(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end - '0/0')::bigint
+(case when pg_is_in_recovery() then greatest(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn()) else pg_current_wal_insert_lsn() end
+ - '0/0')::bigint
 from (select array[to_regclass('products'), to_regclass('features'), to_regclass('styles'), to_regclass('related'),
                    to_regclass('photos'), to_regclass('skus'), to_regclass('reviews'), to_regclass('reviews_photos'),
                    to_regclass('characteristics'), to_regclass('characteristic_reviews'), to_regclass('questions'),

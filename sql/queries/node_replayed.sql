@@ -1,2 +1,2 @@
 /* node_replayed */
-select (pg_last_wal_replay_lsn() - '0/0')::bigint
+select (pg_last_wal_replay_lsn() - '0/0')::bigint, (greatest(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn()) - '0/0')::bigint

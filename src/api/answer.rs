@@ -128,7 +128,6 @@ pub fn query(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query: 
         Some(key) => kept(site, req, rsp, key, ""),
         None => {
             site.metrics.count(Counter::CacheBypassed);
-            seen::honour(site, req, None);
             let query = query.into_owned();
             made(site, req, rsp, query.noun.kind(), move |fetcher, shaper| {
                 let view = fetcher.reader().view(&query).map_err(|e| FetchError::from(&e))?;
@@ -146,6 +145,7 @@ pub fn made(
     kind: Kind,
     make: impl FnOnce(&Fetcher, &mut Shaper) -> Result<Shaped, FetchError> + Send + 'static,
 ) {
+    seen::honour(site, req, None);
     let made = site.fetcher.run(move |fetcher, shaper| {
         let mut shaped = make(fetcher, shaper)?;
         // A client's own cursor may make it longer than a record's may be.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::api::fetch::{nothing, FetchError, Fetcher};
 use crate::api::shape::Shaper;
-use crate::cache::{watermark, Cache, Key, RecordHeader, Token};
+use crate::cache::{floor, watermark, Cache, Key, Order, RecordHeader, Token};
 use crate::limits::{AUDIT_PATIENCE, AUDIT_WAITING_MAX};
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
@@ -29,6 +29,8 @@ struct Sample {
 struct Suspect {
     sample: Sample,
     read_ns: u64,
+    /// With replicas, how far the reading may have seen: the feed has to have come there.
+    upto: u64,
 }
 
 /// A worker's auditor.
@@ -99,7 +101,8 @@ impl Audit {
         self.metrics.count(Counter::CacheAudited);
         let view = read.found.remove(&sample.key).unwrap_or_else(|| nothing(sample.key.kind));
         if shaper.dialect().etag(sample.key, &view) != sample.etag {
-            self.suspects.lock().push(Suspect { sample, read_ns: clock::boottime_ns() });
+            let upto = if read.order == Order::Snapshots { 0 } else { read.position };
+            self.suspects.lock().push(Suspect { sample, read_ns: clock::boottime_ns(), upto });
         }
         Ok(())
     }
@@ -107,8 +110,9 @@ impl Audit {
     fn judge(&self, now_ns: u64) {
         let watermark_ns = watermark::watermark_ns(self.cache.arena());
         let patience_ns = AUDIT_PATIENCE.as_nanos() as u64;
-        self.suspects.lock().retain(|Suspect { sample, read_ns }| {
-            if watermark_ns < *read_ns {
+        let applied = floor::applied(self.cache.arena());
+        self.suspects.lock().retain(|Suspect { sample, read_ns, upto }| {
+            if watermark_ns < *read_ns || applied < *upto {
                 return now_ns.saturating_sub(*read_ns) < patience_ns;
             }
             if self.cache.token(sample.key) == sample.token {

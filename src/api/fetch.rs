@@ -517,7 +517,8 @@ impl Fetcher {
         let reading = Reading { born_ns: flight.born_ns, position: read.position, order: read.order };
         match Record::make(flight.key, flight.token, reading, view, &bodies) {
             Ok(record) => {
-                let filled = if read.is_settled { self.cache.fill(&record) } else { Filled::Crossed };
+                let filled =
+                    if read.is_settled { self.cache.fill(&record) } else { self.pass_by(flight.key) };
                 self.land(flight, Landed { outcome: Ok(Arc::new(record)), filled, elsewhere: false });
             }
             Err(error) => {
@@ -526,6 +527,12 @@ impl Fetcher {
                 self.land(flight, Landed::failed(error));
             }
         }
+    }
+
+    /// What may lack something that somebody has been shown is for whoever asked; and nobody is served something older than that.
+    fn pass_by(&self, key: Key) -> Filled {
+        self.cache.forget(key);
+        Filled::Refused
     }
 
     fn land(&self, flight: &Flight, landed: Landed) {

@@ -33,7 +33,7 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
     let Some(shoe_id) = sent.as_deref().and_then(whole_number) else {
         return Problem::bad_request("bad-shoe-id", "shoe_id must be a whole number").write(site, req, rsp);
     };
-    match site.fetcher.ask(1, false, move |client| images::show(client, shoe_id)) {
+    match site.fetcher.ask(1, true, move |client| images::show(client, shoe_id)) {
         Ok(Some(data)) => {
             let data = data.iter().map(|image| absolute(site, image)).collect();
             write_json(site, req, rsp, &ImagesJson { source: "database", data });
@@ -54,7 +54,7 @@ pub fn recommend(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
         return Problem::bad_request("too-many-shoes", why).write(site, req, rsp);
     }
     let wanted = shoes.len();
-    match site.fetcher.ask(wanted, false, move |client| images::recommend(client, &shoes)) {
+    match site.fetcher.ask(wanted, true, move |client| images::recommend(client, &shoes)) {
         Ok(images) if images.len() == wanted => {
             let images: Vec<_> = images.iter().map(|image| absolute(site, image)).collect();
             write_json(site, req, rsp, &images);

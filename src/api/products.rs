@@ -11,7 +11,7 @@ use crate::api::problem::Problem;
 use crate::api::query::{Noun, Query};
 use crate::api::reply::write_stream;
 use crate::api::stream::{ListSource, Unmade};
-use crate::api::Site;
+use crate::api::{seen, Site};
 use crate::cache::{Encoding, Key, Kind};
 use crate::limits::IDS_MAX;
 use crate::metrics::Counter;
@@ -54,6 +54,7 @@ fn stream_list(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, query
         return write_stream(site, req, rsp, Box::new(Unmade), gzip);
     }
     let (skip, count) = (query.skip(), query.count());
+    seen::honour(site, req, None);
     match ListSource::open(site.fetcher.clone(), skip, count, gzip) {
         Ok(source) => {
             let last = site.fetcher.reader().last_of(skip, count);

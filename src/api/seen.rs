@@ -85,11 +85,10 @@ fn sent<'b>(req: &Request<'_, 'b>) -> Option<&'b [u8]> {
     None
 }
 
-/// Position that a client has written on another box and this one's feed has not come to.
-fn unseen(site: &Site, token: &[u8], topology: &Topology) -> Option<u64> {
+/// Position up to which a client has written on another box.
+fn written_elsewhere(site: &Site, token: &[u8], topology: &Topology) -> Option<u64> {
     let seen = Seen::read(token, &topology.secret())?;
-    let is_news = seen.life == topology.life() && seen.writer != site.box_id;
-    (is_news && floor::applied(site.cache.arena()) < seen.lsn).then_some(seen.lsn)
+    (seen.life == topology.life() && seen.writer != site.box_id).then_some(seen.lsn)
 }
 
 /// Sees to it that a client reads what it has written elsewhere, be it `key` or what is not kept.
@@ -102,12 +101,16 @@ pub fn honour(site: &Site, req: &Request<'_, '_>, key: Option<Key>) {
 
 #[cold]
 fn honour_token(site: &Site, token: &[u8], key: Option<Key>) {
-    let Some(lsn) = unseen(site, token, site.nodes.topology()) else { return };
-    site.metrics.count(Counter::TokensUnseen);
+    let (topology, arena) = (site.nodes.topology(), site.cache.arena());
+    let Some(lsn) = written_elsewhere(site, token, topology) else { return };
     // In this order: who takes the new token asks for the floor afterwards.
-    floor::raise(site.cache.arena(), lsn);
-    if let Some(key) = key {
-        site.cache.forget(key);
+    if topology.has_replicas() {
+        floor::raise(arena, lsn);
+    }
+    if floor::applied(arena) < lsn {
+        site.metrics.count(Counter::TokensUnseen);
+        topology.want_written(lsn);
+        key.into_iter().for_each(|key| site.cache.forget(key));
     }
 }
 

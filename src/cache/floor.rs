@@ -28,10 +28,12 @@ pub fn raise(arena: &Arena, lsn: u64) {
     }
 }
 
-/// The floor that was `seen` is of another history, in which positions may be lower. Not if somebody has raised it meanwhile: then it
-/// is looked at again.
-pub fn reset(arena: &Arena, seen: u64, lsn: u64) {
-    let _ = arena.swap(header::FLOOR, seen, lsn, Ordering::AcqRel);
+/// A floor that was `seen` before the primary was asked, and lies above what it has written, is of another history: no replica would
+/// ever get there. Not if somebody has raised it meanwhile: then it is looked at again.
+pub fn heal(arena: &Arena, seen: u64, written: u64) {
+    if seen > written {
+        let _ = arena.swap(header::FLOOR, seen, written, Ordering::AcqRel);
+    }
 }
 
 /// Position up to which every change has its fences raised.

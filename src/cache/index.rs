@@ -328,7 +328,9 @@ fn settle(arena: &Arena, hash: u64, header: &RecordHeader, published: Item) -> P
                 replace(arena, hash, published, None);
                 outcome = Published::Overtaken;
             }
+            // Whichever of the two somebody has seen: neither may be what is found later.
             Relation::Unknown if found.token == header.token => {
+                replace(arena, hash, item, None);
                 replace(arena, hash, published, None);
                 outcome = Published::Crossed;
             }

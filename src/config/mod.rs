@@ -397,6 +397,11 @@ impl Config {
         each.max(CONNECTIONS_PER_WORKER_MIN)
     }
 
+    /// Whether it was left to the server how many.
+    pub fn connections_are_auto(&self) -> bool {
+        self.connections.is_none()
+    }
+
     /// Addresses of all database nodes.
     pub fn nodes(&self) -> Vec<String> {
         std::iter::once(&self.database_url).chain(&self.replicas).cloned().collect()

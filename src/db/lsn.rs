@@ -1,10 +1,12 @@
 //! Positions in the WAL (pg_lsn) as numbers, and what a node says of its own.
 //! Runs in: worker, feed | offline.
 
+use std::collections::HashSet;
+
 use may_postgres::{Client, Error};
 
 use crate::db::changes::Snapshot;
-use crate::db::statements::{NODE_BEAT, NODE_PROBE, NODE_REPLAYED, NODE_ROOM, NODE_WRITTEN};
+use crate::db::statements::{NODE_BEAT, NODE_OPEN, NODE_PROBE, NODE_REPLAYED, NODE_ROOM, NODE_WRITTEN};
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,18 +69,32 @@ pub fn room(client: &Client) -> Result<Room, Error> {
     })
 }
 
-/// Position up to which a replica has replayed.
-pub fn replayed(client: &Client) -> Result<u64, Error> {
+/// Position up to which a replica has replayed, and up to which it may show something already: a commit shows before the former has moved
+/// behind it.
+pub fn replayed(client: &Client) -> Result<(u64, u64), Error> {
     let row = client.query_one(&client.prepare_cached(NODE_REPLAYED)?, &[])?;
-    Ok(row.try_get::<Option<i64>>(0)?.unwrap_or(0) as u64)
+    let get = |at| Ok::<u64, Error>(row.try_get::<Option<i64>>(at)?.unwrap_or(0) as u64);
+    Ok((get(0)?, get(1)?))
 }
 
-/// Position up to which a primary has inserted, and the snapshot before it.
-pub fn written(client: &Client) -> Result<(u64, Snapshot), Error> {
-    let row = client.query_one(&client.prepare_cached(NODE_WRITTEN)?, &[])?;
-    let unreadable = || Error::Convert("a node returned no snapshot".into());
-    let snapshot = Snapshot::read(&row.try_get::<String>(1)?).ok_or_else(unreadable)?;
-    Ok((row.try_get::<i64>(0)? as u64, snapshot))
+/// Marks the position of a replica's snapshot (`catwalk_snapshot_position()`).
+const OF_REPLICA: u64 = 1 << 62;
+
+/// The position in the WAL up to which a replica's snapshot can have seen; None: the node is no replica any more.
+pub fn of_replica(position: u64) -> Option<u64> {
+    (position & OF_REPLICA != 0).then_some(position & !OF_REPLICA)
+}
+
+/// Position up to which a primary has inserted.
+pub fn written(client: &Client) -> Result<u64, Error> {
+    Ok(client.query_one(&client.prepare_cached(NODE_WRITTEN)?, &[])?.try_get::<i64>(0)? as u64)
+}
+
+/// Transactions that have written and have not ended, to whoever reads now: their locks on themselves outlast their commit. A snapshot
+/// names only those that are older than the last one that has ended.
+pub fn open(client: &Client) -> Result<HashSet<u64>, Error> {
+    let row = client.query_one(&client.prepare_cached(NODE_OPEN)?, &[])?;
+    Ok(row.try_get::<String>(0)?.split(',').filter_map(|xid| xid.parse().ok()).collect())
 }
 
 /// Writes a record to the WAL and has it flushed, with all before it.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use may_postgres::{Client, Config, Error};
+use parking_lot::Mutex;
 
 use crate::db::lsn::{self, Role};
 use crate::db::pacer::Pacer;
@@ -65,15 +66,19 @@ pub struct Nodes {
     pacer: Arc<Pacer>,
     /// A floor that no replica came to, without a primary.
     unreached: AtomicU64,
+    /// Transactions on the primary that were waited for in vain.
+    outlasted: Mutex<HashSet<u64>>,
     metrics: SlotMetrics,
 }
 
 impl Nodes {
-    /// Connects to the nodes at `addresses`, with at most `places` connections each, for one of `workers` workers.
+    /// Connects to the nodes at `addresses`, with at most `places` connections each, for one of `workers` workers; `is_auto`: with fewer
+    /// where the server has not as many for all.
     pub fn start(
         addresses: Vec<Config>,
         places: Places,
         workers: usize,
+        is_auto: bool,
         topology: Topology,
         metrics: SlotMetrics,
     ) -> Arc<Nodes> {
@@ -85,16 +90,24 @@ impl Nodes {
             };
             let (looked_at, least) = (topology.clone(), places.slow + places.write);
             let allowed = move || Allowed {
-                fast: looked_at
-                    .room(number)
-                    .map_or(1, |room| (room.saturating_sub(ROOM_RESERVED) / workers).saturating_sub(least)),
+                fast: match looked_at.room(number).filter(|_| is_auto) {
+                    Some(room) => (room.saturating_sub(ROOM_RESERVED) / workers).saturating_sub(least),
+                    None => usize::MAX,
+                },
                 writes: looked_at.reign().is_some_and(|reign| reign.node == number),
             };
             Node { pool: Pool::start(config, places, allowed, metrics.clone()), busy: AtomicUsize::new(0) }
         };
         let nodes = addresses.into_iter().enumerate().map(start).collect();
         let pacer = if has_replicas { Pacer::start() } else { Arc::default() };
-        Arc::new(Nodes { nodes, topology, pacer, unreached: AtomicU64::new(0), metrics })
+        Arc::new(Nodes {
+            nodes,
+            topology,
+            pacer,
+            unreached: AtomicU64::new(0),
+            outlasted: Mutex::default(),
+            metrics,
+        })
     }
 
     pub fn topology(&self) -> &Topology {
@@ -167,7 +180,7 @@ impl Nodes {
     /// There is no primary, or why the last attempt to connect failed.
     pub fn pen(&self, place: usize) -> Result<Pen, Error> {
         let reign = self.topology.reign().ok_or_else(no_primary)?;
-        let client = self.nodes[reign.node].pool.own(place)?;
+        let client = self.nodes[reign.node].pool.own(place, || self.is_present(reign))?;
         Ok(Pen { client, reign })
     }
 
@@ -193,7 +206,7 @@ impl Nodes {
 
     /// Position in the WAL behind a commit that has just returned on `client`.
     pub fn written(&self, client: &Client) -> Result<u64, Error> {
-        Ok(self.topology.end_of_record(lsn::written(client)?.0))
+        Ok(self.topology.end_of_record(lsn::written(client)?))
     }
 
     /// Runs a read on a node that will do, and tells what it has seen; on another one when it fails for a reason of the node's. Without
@@ -219,7 +232,7 @@ impl Nodes {
             match outcome {
                 // Soon the watchers will say that there is none, or another one.
                 Err(e)
-                    if is_of_node(&e)
+                    if is_of_node(&e, wanted.lane)
                         && (start.elapsed() < PRIMARY_LOSS_MAX || self.topology.reign() != reign) =>
                 {
                     self.pacer.pause();
@@ -239,10 +252,10 @@ impl Nodes {
         if wanted.primary && !is_headless {
             return None;
         }
-        loop {
+        for _ in 0..self.nodes.len() {
             let node = self.choose(wanted, is_headless)?;
             match self.read_replica(node, wanted, work) {
-                Err(e) if is_of_node(&e) => self.take_out(node, &e),
+                Err(e) if is_of_node(&e, wanted.lane) => self.take_out(node, &e),
                 Err(e) => {
                     self.metrics.count(Counter::DatabaseErrors);
                     return Some(Err(e));
@@ -250,6 +263,7 @@ impl Nodes {
                 read => return Some(read),
             }
         }
+        None
     }
 
     /// The least loaded replica that has replayed up to the floor. Where none is known to have, one of them is asked for a moment: the
@@ -257,8 +271,15 @@ impl Nodes {
     /// for longer, once, and then the furthest will do.
     fn choose(&self, wanted: Wanted, is_headless: bool) -> Option<usize> {
         let is_there = |n: &usize| self.topology.replayed(*n) >= wanted.floor;
-        if let Some(node) = self.fit().into_iter().find(is_there) {
+        let fit = self.fit();
+        if let Some(node) = fit.iter().copied().find(is_there) {
             return Some(node);
+        }
+        if !is_headless {
+            self.unreached.store(0, Ordering::Relaxed);
+            if fit.is_empty() {
+                return None;
+            }
         }
         self.metrics.count(Counter::ReplicaWaits);
         let start = Instant::now();
@@ -293,7 +314,7 @@ impl Nodes {
 
     /// Asks a replica how far it is.
     fn ask(&self, node: usize, lane: Lane) -> Result<(), Error> {
-        let replayed = lsn::replayed(&self.nodes[node].pool.try_client(lane)?)?;
+        let (replayed, _) = lsn::replayed(&self.nodes[node].pool.try_client(lane)?)?;
         self.topology.saw_replayed(node, replayed);
         Ok(())
     }
@@ -324,8 +345,15 @@ impl Nodes {
             read => read?,
         };
         // Not every read says itself what it may have seen.
-        let upto = if read.position > 0 { read.position } else { lsn::replayed(&client)? };
-        self.topology.saw_replayed(number, upto);
+        let upto = match read.position {
+            0 => Some(lsn::replayed(&client)?.1),
+            position => lsn::of_replica(position),
+        };
+        // It has been promoted meanwhile, or has begun anew, further back.
+        let Some(upto) = upto.filter(|upto| *upto >= since) else {
+            self.topology.set_replayed(number, 0);
+            return Err(Error::Connect("the replica is no longer what it was".into()));
+        };
         Ok((read, Some(Seen { since, upto, is_settled: since >= wanted.floor })))
     }
 
@@ -347,20 +375,24 @@ impl Nodes {
         })
     }
 
-    /// Waits until what is open now has ended: of that a replica may show something already. Not for long: what has been open for a while
-    /// is a long transaction. Whether all of it has ended.
+    /// Waits until what is open now has ended: of that a replica may show something already. Not for long, and for each only once: what has
+    /// been open for a while is a long transaction. Whether all of it has ended.
     fn outwait_open(&self, client: &Client) -> Result<bool, Error> {
         let start = Instant::now();
-        let mut open: HashSet<u64> = lsn::written(client)?.1.open.into_iter().collect();
-        while !open.is_empty() {
+        let mut open = lsn::open(client)?;
+        let mut outlasted = std::mem::take(&mut *self.outlasted.lock());
+        outlasted.retain(|xid| open.contains(xid));
+        while open.iter().any(|xid| !outlasted.contains(xid)) {
             if start.elapsed() > OPEN_WAIT_MAX {
-                return Ok(false);
+                outlasted.extend(&open);
+                break;
             }
             self.pacer.pause();
-            let now: HashSet<u64> = lsn::written(client)?.1.open.into_iter().collect();
+            let now = lsn::open(client)?;
             open.retain(|xid| now.contains(xid));
         }
-        Ok(true)
+        *self.outlasted.lock() = outlasted;
+        Ok(open.is_empty())
     }
 
     fn take_out(&self, node: usize, why: &Error) {
@@ -396,9 +428,12 @@ fn timeout(address: &Config, lane: Lane, has_replicas: bool) -> Option<Duration>
 }
 
 /// Whether another node may answer: this one is lost, or has cancelled the read because it was in the way of replaying (40001, "conflict
-/// with recovery").
-fn is_of_node(error: &Error) -> bool {
-    error.is_connection() || matches!(error.code(), Some("40001" | "40P01"))
+/// with recovery"). What takes long among lists takes long on every node.
+fn is_of_node(error: &Error, lane: Lane) -> bool {
+    match error {
+        Error::Timeout => lane == Lane::Fast,
+        error => error.is_connection() || matches!(error.code(), Some("40001" | "40P01")),
+    }
 }
 
 fn no_primary() -> Error {

@@ -163,13 +163,13 @@ impl Pool {
         living.peek().is_some() && living.all(|client| client.is_suspect())
     }
 
-    /// The connection of one writing place, for whoever has it alone. Waits as [`Pool::client`] does.
+    /// The connection of one writing place, for whoever has it alone. Waits as [`Pool::client`] does, while it is wanted.
     ///
     /// # Errors
     /// Why the last attempt to connect failed.
-    pub fn own(&self, place: usize) -> Result<Client, Error> {
+    pub fn own(&self, place: usize, is_wanted: impl Fn() -> bool) -> Result<Client, Error> {
         let place = self.places.of(Lane::Write).start + place;
-        self.wait_for(|| self.try_place(place))
+        self.wait_for(|| self.try_place(place), || !is_wanted())
     }
 
     /// A live connection, in turn. While a lost one is being replaced this waits for it, but not longer than
@@ -178,10 +178,14 @@ impl Pool {
     /// # Errors
     /// Why the last attempt to connect failed.
     pub fn client(&self, lane: Lane) -> Result<Client, Error> {
-        self.wait_for(|| self.try_client(lane))
+        self.wait_for(|| self.try_client(lane), || false)
     }
 
-    fn wait_for(&self, find: impl Fn() -> Result<Client, Error>) -> Result<Client, Error> {
+    fn wait_for(
+        &self,
+        find: impl Fn() -> Result<Client, Error>,
+        is_in_vain: impl Fn() -> bool,
+    ) -> Result<Client, Error> {
         let mut deadline = None;
         loop {
             let last = match find() {
@@ -192,7 +196,7 @@ impl Pool {
             if now >= *deadline.get_or_insert(now + DATABASE_WAIT_MAX) {
                 self.unreachable.store(true, Ordering::Relaxed);
             }
-            if !self.is_reachable() {
+            if !self.is_reachable() || is_in_vain() {
                 return Err(last);
             }
             self.metrics.count(Counter::DatabaseWaits);

@@ -32,6 +32,7 @@ pub const LOAD_OBSTACLES: &str = include_str!("../../sql/queries/load_obstacles.
 pub const LOAD_REFERENCES: &str = include_str!("../../sql/queries/load_references.sql");
 pub const LOAD_SHAPE: &str = include_str!("../../sql/queries/load_shape.sql");
 pub const NODE_BEAT: &str = include_str!("../../sql/queries/node_beat.sql");
+pub const NODE_OPEN: &str = include_str!("../../sql/queries/node_open.sql");
 pub const NODE_PROBE: &str = include_str!("../../sql/queries/node_probe.sql");
 pub const NODE_REPLAYED: &str = include_str!("../../sql/queries/node_replayed.sql");
 pub const NODE_ROOM: &str = include_str!("../../sql/queries/node_room.sql");

@@ -124,17 +124,23 @@ impl Follower {
         let now_ns = clock::boottime_ns();
         let floor_before = floor::floor(&self.arena);
         let nothing_since = Snapshot::from_xmin(u64::MAX >> 1);
-        let (seen, beyond) = self
-            .place
-            .as_ref()
-            .map_or((&nothing_since, &[][..]), |place| (&place.seen, place.beyond.as_slice()));
+        let is_replica = matches!(node, Node::Replica { .. });
+        // What a replica has shown already the primary may show only later, when somebody has read what was before: seen again there.
+        let (seen, beyond) = match &self.place {
+            Some(place) if is_replica => (&place.seen, place.beyond.as_slice()),
+            Some(place) => (&place.seen, &[][..]),
+            None => (&nothing_since, &[][..]),
+        };
         let mut poll = changes::poll(client, seen, beyond)?;
         let surroundings = changes::surroundings(client)?;
         self.metrics.count(Counter::FeedPolls);
-        let is_replica = matches!(node, Node::Replica { .. });
         let is_other_life = matches!(node, Node::Replica { life, .. } if poll.life != Some(*life));
         if is_other_life || (is_replica != surroundings.in_recovery && self.topology.has_replicas()) {
             // It has just been promoted, or put back: the watchers will say what it is.
+            return Ok(Outcome::Lost);
+        }
+        if matches!(node, Node::Replica { replayed, .. } if surroundings.lsn < *replayed) {
+            // It has begun anew, further back: what it had replayed by now is not known.
             return Ok(Outcome::Lost);
         }
         let Some(life) = poll.life else {
@@ -145,7 +151,7 @@ impl Follower {
         };
         if !is_replica {
             self.server.clone_from(&surroundings.server);
-            self.heal_floor(floor_before, surroundings.lsn);
+            floor::heal(&self.arena, floor_before, self.topology.end_of_record(surroundings.lsn));
         }
         poll.changes = poll.changes.and_then(|changes| resolve(client, changes));
         let next = self.next_place(node, &poll, life, surroundings.followed);
@@ -166,20 +172,13 @@ impl Follower {
         } else {
             self.settle(reason, &poll.changes, next, surroundings.lsn);
         }
-        self.advance(node, &poll, now_ns, &surroundings);
+        self.advance(node, now_ns, &surroundings);
         self.follow_on();
         Ok(if poll.changes.is_some_and(|changes| changes.is_empty()) {
             Outcome::Quiet
         } else {
             Outcome::Changes
         })
-    }
-
-    /// A floor above what the primary has written is of another history: nobody could ever reach it.
-    fn heal_floor(&self, before: u64, written: u64) {
-        if self.topology.has_replicas() && before > written {
-            floor::reset(&self.arena, before, written);
-        }
     }
 
     fn next_place(&self, node: &Node, poll: &Poll, life: u64, followed: u64) -> Place {
@@ -203,12 +202,12 @@ impl Follower {
     }
 
     /// Says how fresh everything is. Of two nodes that are followed in turn one may be behind the other: the watermark never goes back.
-    fn advance(&mut self, node: &Node, poll: &Poll, now_ns: u64, surroundings: &Surroundings) {
+    fn advance(&mut self, node: &Node, now_ns: u64, surroundings: &Surroundings) {
         let (at_ns, applied) = match node {
             Node::Primary => {
-                // What was written before the poll, and is not open in it, was seen by it; who is still open may have written last.
-                let is_all = poll.snapshot.open.is_empty();
-                let applied = if is_all { self.written } else { self.written.saturating_sub(1) };
+                // What has returned from its commit before something else was written was seen by a poll after that; who wrote last may
+                // not have returned yet.
+                let applied = self.written.saturating_sub(1);
                 self.written = self.topology.end_of_record(surroundings.lsn);
                 (Some(now_ns), applied)
             }
@@ -250,6 +249,10 @@ impl Follower {
         match reason {
             Some(reason) => self.void(reason),
             None => self.raise(changes),
+        }
+        if matches!(reason, Some(Reason::Life | Reason::Identity)) {
+            // A position of another history.
+            self.written = 0;
         }
         let cursor = Cursor { xmin: next.seen.xmin, followed: next.followed, life: next.life };
         watermark::set_cursor(&self.arena, cursor);

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use may_postgres::{Client, Config, Error, Reconnect};
 
-use crate::db;
 use crate::db::lsn::Role;
+use crate::db::{self, changes};
 use crate::heritage::Heritage;
 use crate::limits::{
     BEAT_PERIOD, FEED_CHANGES_LINGER, FEED_PAUSE_CHANGES, FEED_PAUSE_IDLE, FEED_PAUSE_LOST,
-    FEED_PAUSE_REQUESTS, FEED_TIMEOUT, NODE_PERIOD_ALONE,
+    FEED_PAUSE_REQUESTS, FEED_ROTATE_PAUSE, FEED_ROTATE_PERIOD, FEED_TIMEOUT, NODE_PERIOD_ALONE,
 };
 use crate::metrics::{Counter, MetricsPage};
 use crate::os::fd::{wait_readable, Command, Commands};
@@ -54,8 +54,10 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
     let topology = heritage.topology.clone();
     let connections: Vec<_> =
         addresses.iter().map(|address| Arc::new(Reconnect::new(address.clone()))).collect();
-    let watch = Watch::start(&addresses, topology.clone(), heritage.config.replica_lag_max);
+    let watch =
+        Watch::start(&addresses, topology.clone(), heritage.arena.clone(), heritage.config.replica_lag_max);
     let follower = Follower::new(heritage.arena.clone(), topology.clone(), heritage.metrics.slot(slot));
+    let rotated = topology.clone();
     let is_needed = heritage.config.cache_size_bytes() > 0 || topology.has_replicas();
     let follow = Follow {
         follower,
@@ -67,10 +69,13 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
         slot,
         pace: Pace::new(heritage.metrics.clone(), is_needed),
     };
-    thread::Builder::new()
-        .name("feed".into())
-        .spawn(move || follow.run())
-        .expect("a fresh process can make a thread");
+    for (name, run) in [
+        ("feed", Box::new(move || follow.run()) as Box<dyn FnOnce() + Send>),
+        ("rotation", Box::new(move || rotate(&rotated, &addresses))),
+    ] {
+        let thread = thread::Builder::new().name(name.into());
+        thread.spawn(run).expect("a fresh process can make a thread");
+    }
     loop {
         // A statement without an answer fails at its deadline; looked for here, because the other threads wait for it.
         connections.iter().filter_map(|c| c.client().ok()).for_each(|client| client.tick());
@@ -81,6 +86,22 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
                 return 0;
             }
         }
+    }
+}
+
+/// Looks after the change table's partitions, over a connection of its own: what takes long there holds up nobody.
+fn rotate(topology: &Topology, addresses: &[Config]) {
+    loop {
+        let primary = topology.reign().map(|reign| &addresses[reign.node]);
+        let rotated = primary.map(|address| {
+            // Nobody looks at the clock of this one.
+            let address = Config { request_timeout: None, ..address.clone() };
+            may_postgres::connect(&address).and_then(|client| changes::rotate(&client))
+        });
+        if let Some(Err(e)) = &rotated {
+            log::debug!("feed: looking after the change table's partitions: {e}");
+        }
+        thread::sleep(if matches!(rotated, Some(Ok(()))) { FEED_ROTATE_PERIOD } else { FEED_ROTATE_PAUSE });
     }
 }
 
@@ -139,6 +160,13 @@ impl Follow {
 
     /// Looks at a new primary; from then on it takes writes. What there was to void has been voided before anybody writes there.
     fn inaugurate(&mut self, node: usize, sight: &Sight) -> Outcome {
+        self.watch.depose();
+        let outcome = self.look_and_crown(node, sight);
+        self.watch.settle();
+        outcome
+    }
+
+    fn look_and_crown(&mut self, node: usize, sight: &Sight) -> Outcome {
         let outcome = self.look_at_primary(node);
         let (Role::Primary { timeline, .. }, Some(life)) = (sight.probe.role, sight.probe.life) else {
             return outcome;

@@ -8,6 +8,7 @@
 //! So no clock of another machine is needed to say how old a replica's state is: the newest mark that it has passed says it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,11 +16,11 @@ use std::time::{Duration, Instant};
 use may_postgres::{Client, Config, Error, Reconnect};
 use parking_lot::Mutex;
 
-use crate::db::changes::{self, Snapshot};
+use crate::cache::arena::DatabaseIdentity;
+use crate::cache::{floor, Arena};
+use crate::db::changes::Snapshot;
 use crate::db::lsn::{self, Probe, Role, Room};
-use crate::limits::{
-    FEED_ROTATE_PERIOD, NODE_BEAT_PERIOD, NODE_PERIOD, NODE_PERIOD_ALONE, NODE_ROOM_PERIOD, NODE_SILENCE_MAX,
-};
+use crate::limits::{NODE_BEAT_PERIOD, NODE_PERIOD, NODE_PERIOD_ALONE, NODE_ROOM_PERIOD, NODE_SILENCE_MAX};
 use crate::os::clock;
 use crate::topology::{State, Topology};
 
@@ -56,15 +57,33 @@ pub struct Crown {
 struct Last {
     roomed: Option<Instant>,
     beaten: Option<Instant>,
-    rotated: Option<Instant>,
+}
+
+/// What the last feed of this server has left on the page: who reigned, but not since when.
+fn left_crown(topology: &Topology) -> Option<Crown> {
+    let reign = topology.reign().filter(|_| topology.has_replicas())?;
+    Some(Crown {
+        node: reign.node,
+        timeline: topology.timeline(),
+        life: topology.life(),
+        server: String::new(),
+    })
 }
 
 fn is_due(last: Option<Instant>, period: Duration) -> bool {
     last.is_none_or(|last| last.elapsed() >= period)
 }
 
+impl Crown {
+    /// Whether it is this node's, as it shows itself.
+    fn is_of(&self, number: usize, probe: &Probe) -> bool {
+        self.node == number && probe.life == Some(self.life) && probe.server == self.server
+    }
+}
+
 struct Node {
     sight: Option<Sight>,
+    system: Option<u64>,
     /// What was last told of it.
     told: State,
 }
@@ -76,23 +95,38 @@ pub struct Watch {
     marks: Mutex<VecDeque<Mark>>,
     /// The last one, be it gone by now.
     crown: Mutex<Option<Crown>>,
+    /// Everything is made void for a new primary.
+    is_interregnum: AtomicBool,
+    /// What this box followed before.
+    known: DatabaseIdentity,
+    arena: Arc<Arena>,
+    started: Instant,
     topology: Topology,
     lag_max: Duration,
 }
 
 impl Watch {
     /// Looks at the nodes at `addresses` from now on.
-    pub fn start(addresses: &[Config], topology: Topology, lag_max: Duration) -> Arc<Watch> {
+    pub fn start(
+        addresses: &[Config],
+        topology: Topology,
+        arena: Arc<Arena>,
+        lag_max: Duration,
+    ) -> Arc<Watch> {
         let watched =
             |address: &Config| Config { application_name: "catwalk watch".into(), ..address.clone() };
         let connections: Vec<_> =
             addresses.iter().map(|address| Arc::new(Reconnect::new(watched(address)))).collect();
-        let node = |_| Node { sight: None, told: State::Unknown };
+        let node = |_| Node { sight: None, system: None, told: State::Unknown };
         let watch = Arc::new(Watch {
             nodes: Mutex::new(connections.iter().map(node).collect()),
             connections,
             marks: Mutex::default(),
-            crown: Mutex::default(),
+            crown: Mutex::new(left_crown(&topology)),
+            is_interregnum: AtomicBool::new(false),
+            known: arena.database(),
+            arena,
+            started: Instant::now(),
             topology,
             lag_max,
         });
@@ -137,54 +171,50 @@ impl Watch {
     fn saw_room(&self, number: usize, room: Room) {
         self.topology.set_room(number, (room.connections / room.boxes).max(1));
         self.topology.set_segment_size(room.segment_size_bytes);
+        self.nodes.lock()[number].system = Some(room.system_identifier);
     }
 
     fn look(&self, number: usize, client: &Client, last: &mut Last) -> Result<(), Error> {
-        let at_ns = clock::boottime_ns();
+        let (at_ns, floor) = (clock::boottime_ns(), floor::floor(&self.arena));
         let probe = lsn::probe(client)?;
         let heard = Instant::now();
-        let before = self.nodes.lock()[number].sight.replace(Sight { probe: probe.clone(), heard });
+        self.nodes.lock()[number].sight = Some(Sight { probe: probe.clone(), heard });
         match probe.role {
-            Role::Replica => {
-                if before.is_some_and(|before| before.probe.server != probe.server) {
-                    self.topology.forget_replayed(number);
-                }
-                self.topology.saw_replayed(number, probe.lsn);
-            }
-            Role::Primary { flushed, .. } if self.is_crowned(number, &probe) => {
+            Role::Replica => self.topology.set_replayed(number, probe.lsn),
+            Role::Primary { flushed, .. } => {
                 let lsn = self.topology.end_of_record(probe.lsn);
+                let mark = Mark { at_ns, lsn, snapshot: probe.snapshot.clone() };
+                let Some(before) = self.mark(number, &probe, mark) else { return Ok(()) };
+                floor::heal(&self.arena, floor, lsn);
                 self.topology.set_written(lsn);
-                let wanted = self.mark(Mark { at_ns, lsn, snapshot: probe.snapshot.clone() });
-                // What nobody has had flushed stays where it is, and replicas with it.
-                if self.topology.has_replicas() && flushed < wanted && is_due(last.beaten, NODE_BEAT_PERIOD) {
+                // What nobody has had flushed stays where it is, and replicas with it; and whether the feed has come to the last record
+                // is not known until there is another one.
+                let is_stuck = self.topology.has_replicas() && flushed < before;
+                let is_asked = self.topology.wanted_written() == lsn;
+                if (is_stuck || is_asked) && is_due(last.beaten, NODE_BEAT_PERIOD) {
                     last.beaten = Some(heard);
                     lsn::beat(client)?;
                 }
-            }
-            Role::Primary { .. } => {}
-        }
-        let is_primary = matches!(probe.role, Role::Primary { .. });
-        if is_primary
-            && self.topology.reign().is_some_and(|reign| reign.node == number)
-            && is_due(last.rotated, FEED_ROTATE_PERIOD)
-        {
-            last.rotated = Some(heard);
-            if let Err(e) = changes::rotate(client) {
-                log::warn!("feed: looking after the change table's partitions: {e}");
             }
         }
         Ok(())
     }
 
-    /// Adds a mark; the position of the one before it.
-    fn mark(&self, mark: Mark) -> u64 {
+    /// Adds a mark of the present primary; the position of the one before it. None: it is another one's.
+    fn mark(&self, number: usize, probe: &Probe, mark: Mark) -> Option<u64> {
+        // Held: a mark of the last one must not come after the present one's first.
+        let crown = self.crown.lock();
+        let is_alone = !self.topology.has_replicas();
+        if !is_alone && !crown.as_ref().is_some_and(|crown| crown.is_of(number, probe)) {
+            return None;
+        }
         let mut marks = self.marks.lock();
         let before = marks.back().map_or(0, |mark| mark.lsn);
-        if marks.len() == MARKS_MAX {
+        if marks.len() == MARKS_MAX || is_alone {
             marks.pop_front();
         }
         marks.push_back(mark);
-        before
+        Some(before)
     }
 
     /// The newest mark that a replica has passed which has replayed up to `lsn`.
@@ -194,23 +224,17 @@ impl Watch {
         behind.checked_sub(1).map(|at| marks[at].clone())
     }
 
-    fn is_crowned(&self, number: usize, probe: &Probe) -> bool {
-        let is_it = |crown: &Crown| {
-            crown.node == number && probe.life == Some(crown.life) && probe.server == crown.server
-        };
-        self.crown.lock().as_ref().is_some_and(is_it)
-    }
-
     /// States of all nodes, from what was last heard of them.
     fn judge(&self) {
         if !self.topology.has_replicas() {
             return;
         }
         let mut nodes = self.nodes.lock();
-        let crown = self.crown.lock().clone();
+        // Until there is one, what the last feed has left on the page holds.
+        let Some(crown) = self.crown.lock().clone() else { return };
         let now_ns = clock::boottime_ns();
         for (number, node) in nodes.iter_mut().enumerate() {
-            let state = self.judge_one(number, node, crown.as_ref(), now_ns);
+            let state = self.judge_one(number, node, &crown, now_ns);
             self.topology.set_state(number, state);
             if state != node.told {
                 log::info!("node {number}: {state}");
@@ -224,16 +248,22 @@ impl Watch {
         }
     }
 
-    fn judge_one(&self, number: usize, node: &Node, crown: Option<&Crown>, now_ns: u64) -> State {
-        let Some(sight) = &node.sight else { return State::Unknown };
+    fn judge_one(&self, number: usize, node: &Node, crown: &Crown, now_ns: u64) -> State {
+        let Some(sight) = &node.sight else {
+            return match self.started.elapsed() > NODE_SILENCE_MAX {
+                true => State::Unreachable,
+                false => self.topology.state(number),
+            };
+        };
         if sight.heard.elapsed() > NODE_SILENCE_MAX {
             return State::Unreachable;
         }
-        let Some(crown) = crown else { return State::Unknown };
         match sight.probe.role {
             Role::Primary { timeline, .. } if timeline < crown.timeline => State::Foreign,
-            Role::Primary { .. } if self.is_crowned(number, &sight.probe) => State::Primary,
+            Role::Primary { .. } if crown.is_of(number, &sight.probe) => State::Primary,
             Role::Primary { .. } => State::Unknown,
+            // Nobody reads from those of the last one while everything is made void for the next.
+            Role::Replica if self.is_interregnum.load(Ordering::Acquire) => State::Unknown,
             Role::Replica if sight.probe.life != Some(crown.life) => State::Foreign,
             // Nobody can say how far it is behind.
             Role::Replica if self.topology.reign().is_none() => State::Fit,
@@ -265,27 +295,46 @@ impl Watch {
             Some((timeline, n, sight))
         });
         let is_crowned = |n: usize, sight: &Sight| {
-            let is_it = |crown: &Crown| {
-                crown.node == n && sight.probe.life == Some(crown.life) && sight.probe.server == crown.server
-            };
-            self.topology.reign().is_some_and(|reign| reign.node == n) && crown.as_ref().is_some_and(is_it)
+            self.topology.reign().is_some_and(|reign| reign.node == n)
+                && crown.as_ref().is_some_and(|crown| crown.is_of(n, &sight.probe))
         };
         // Of two with the same timeline the one that reigns.
         let (timeline, n, sight) = claims
             .max_by_key(|(timeline, n, sight)| (*timeline, is_crowned(*n, sight), std::cmp::Reverse(*n)))?;
-        let is_former = crown.as_ref().is_some_and(|crown| timeline < crown.timeline);
+        let is_former = crown.as_ref().is_some_and(|crown| timeline < crown.timeline)
+            || self.was_replaced(nodes[n].system, timeline);
         (!is_former && !is_crowned(n, &sight)).then_some((n, sight))
+    }
+
+    /// Whether this box has followed a later timeline of the same database before this feed began.
+    fn was_replaced(&self, system: Option<u64>, timeline: u64) -> bool {
+        // Not known yet: looked at again soon.
+        system.is_none_or(|system| system == self.known.system_identifier && timeline < self.known.timeline)
+    }
+
+    /// Begins to make everything void for a new primary: from now on nobody writes to the last one, or reads from its replicas, under what
+    /// was void before.
+    pub fn depose(&self) {
+        self.is_interregnum.store(true, Ordering::Release);
+        self.topology.lose_primary();
+        (0..self.topology.nodes()).for_each(|node| self.topology.set_state(node, State::Unknown));
+    }
+
+    /// Ends that, be there a new one or not.
+    pub fn settle(&self) {
+        self.is_interregnum.store(false, Ordering::Release);
+        self.judge();
     }
 
     /// A node whose first look has been taken: it takes writes from now on.
     pub fn inaugurate(&self, crown: Crown) {
         let Crown { node, timeline, .. } = crown;
-        let before = self.crown.lock().replace(crown.clone());
-        if before != Some(crown) {
+        let mut present = self.crown.lock();
+        if present.as_ref() != Some(&crown) {
             self.marks.lock().clear();
         }
-        // Who was fit under the last one may not be under this one.
-        self.judge();
+        *present = Some(crown);
+        drop(present);
         log::info!("node {node} is the primary, timeline {timeline}");
         self.topology.inaugurate(node, timeline);
     }

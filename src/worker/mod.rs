@@ -119,6 +119,7 @@ impl Worker {
             addresses(config)?,
             places,
             config.workers(),
+            config.connections_are_auto(),
             heritage.topology.clone(),
             metrics.clone(),
         );

@@ -85,6 +85,7 @@ const OTHERS: &[&str] = &[
     "load_references",
     "load_shape",
     "node_beat",
+    "node_open",
     "node_probe",
     "node_replayed",
     "node_room",

@@ -118,6 +118,52 @@ fn what_the_primary_does_not_show_yet_is_not_kept_as_the_present_state() {
     assert!(start.elapsed() < Duration::from_secs(5), "before anything grows too old");
 }
 
+/// The same while a replica goes on being followed, and has shown it: the primary's older state must not be kept for the present one.
+#[test]
+fn what_a_replica_has_shown_is_not_overwritten_by_the_primary_that_does_not_show_it_yet() {
+    let stand = Stand::start(1, any_age);
+    let server = &stand.boxes[0];
+    let mut connection = server.connect();
+    name(&mut connection, 1);
+    stand.synchronous(0, "first 1 (nobody)");
+    let url = super::stand::url(stand.nodes[0].port);
+    let writer = std::thread::spawn(move || {
+        let client = may_postgres::connect(&url.parse().unwrap()).unwrap();
+        client.batch_execute("update products set name = 'early' where id = 1")
+    });
+    eventually("a replica shows it", || {
+        let rows = stand.nodes[1].admin().query_text("select name from products where id = 1", &[]);
+        rows.is_ok_and(|rows| rows[0].get::<String>(0) == "early")
+    });
+    eventually("so does the box", || name(&mut connection, 1) == "early");
+    stand.pause();
+    // WAL beyond both replicas, and somebody who must have seen it: what is read now is read from the primary.
+    stand.nodes[0]
+        .admin()
+        .batch_execute("set synchronous_commit = off; create table beyond (n int)")
+        .unwrap();
+    let before = server.metric("catwalk_db_primary_reads_total");
+    connection.request("GET", "/cart", &[("Authorization", "me")]);
+    purge(server, 1);
+    name(&mut connection, 1);
+    assert!(server.metric("catwalk_db_primary_reads_total") > before + 1);
+    stand.nodes[0].set("synchronous_standby_names", "");
+    writer.join().unwrap().unwrap();
+    eventually("it is shown for good", || name(&mut connection, 1) == "early");
+    stand.resume();
+}
+
+fn purge(server: &Server, id: i64) {
+    let body = format!(r#"{{"product_id": {id}}}"#);
+    let mut connection = server.connect();
+    let head = format!(
+        "POST /admin/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.send((head + &body).as_bytes());
+    connection.receive(false);
+}
+
 /// Whatever the answer is at the moment, it must not stay.
 fn rename_is_irrelevant(connection: &mut Connection) {
     name(connection, 1);

@@ -98,7 +98,8 @@ impl Stand {
 
     pub fn resume(&self) {
         for node in &self.nodes[1..] {
-            node.admin().batch_execute("select pg_wal_replay_resume()").unwrap();
+            let resume = "select pg_wal_replay_resume()";
+            eventually("a replica goes on", || node.admin().batch_execute(resume).is_ok());
         }
     }
 
