@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run test lint build api-fuzz soak torture coherence bench bench-cache bench-load bench-sizes clean
+.PHONY: help run test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -16,8 +16,11 @@ help:
 	@echo 'make torture the shared cache: a death at each of its stores, 100,000 kills of its processes and 10^9 verified reads; an hour at most, and'
 	@echo '             stopped it goes on from there; TORTURE_KILLS=… TORTURE_READS=… for others'
 	@echo 'make coherence  a million reads under every fault of the database and the change feed, and each of its rules'
+	@echo 'make cluster a million reads of two boxes behind a balancer, with a primary and two replicas, under every fault of nodes and cables'
 	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers; writes a second'
 	@echo 'make bench-cache  the shared cache: lookups on one core and two beside memcpy, hit ratios beside LRU, a restart with 1 GiB'
+	@echo 'make bench-cluster  cold reads with two replicas and with none: CPU a request of each node'
+	@echo 'make bench-scaling  hit ratio, database load and staleness against boxes and catalogue size, simulated'
 	@echo 'make bench-load  a million products loaded, and by psql; LOAD_PRODUCTS=100000 for fewer'
 	@echo 'make bench-sizes  answers from 100,000 products and from 10,000,000 (20 minutes and 20 GB); SIZES=…,… PROFILE=full for others'
 	@echo 'make clean   what was built, and the private cluster'
@@ -53,6 +56,10 @@ coherence: prepare
 	@.ci/instruments
 	COHERENCE_READS=1000000 cargo test --locked --release --test it d_coherence -- --nocapture --test-threads 1
 
+cluster: prepare
+	@.ci/instruments
+	CLUSTER_READS=1000000 cargo test --locked --release --test it d_cluster -- --nocapture --test-threads 1
+
 bench: prepare
 	cargo bench --locked --bench pages --bench visible --bench writers --bench votes
 
@@ -60,6 +67,12 @@ bench-cache: prepare
 	cargo bench --locked --bench lookup
 	cargo bench --locked --bench hit_ratio
 	cargo bench --locked --bench restart
+
+bench-cluster: prepare
+	CLUSTER_ROUNDS=7 cargo test --locked --release --test it cold_reads -- --nocapture
+
+bench-scaling:
+	cargo bench --locked --bench scaling
 
 bench-load: prepare
 	cargo bench --locked --bench load

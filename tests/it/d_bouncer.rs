@@ -11,7 +11,7 @@ use crate::support::server::BIN;
 use crate::support::{eventually, Cluster, Server};
 
 /// A pgbouncer that knows prepared statements (from 1.21): the system's, or the one that `.ci/instruments` builds.
-fn find() -> Option<PathBuf> {
+pub fn find() -> Option<PathBuf> {
     let built = PathBuf::from(BIN).parent()?.parent()?.join("pgbouncer/pgbouncer");
     [built, "/usr/sbin/pgbouncer".into()].into_iter().find(|path| {
         let Ok(out) = Command::new(path).arg("-V").output() else { return false };
@@ -22,10 +22,17 @@ fn find() -> Option<PathBuf> {
     })
 }
 
-struct Bouncer(Child);
+pub struct Bouncer(Child);
 
 impl Bouncer {
-    fn start(program: &std::path::Path, cluster: &Cluster) -> Bouncer {
+    pub fn start(program: &std::path::Path, cluster: &Cluster) -> Bouncer {
+        Bouncer::listen(program, cluster, "", 6432)
+    }
+
+    /// On a port too, if there is an address.
+    pub fn listen(program: &std::path::Path, cluster: &Cluster, address: &str, port: u16) -> Bouncer {
+        // Fewer than there are connections to it, where that is what a test is about.
+        let pool = if address.is_empty() { 3 } else { 10 };
         // Where the cluster's user can reach it.
         let copy = cluster.path().join("pgbouncer");
         if !copy.exists() {
@@ -33,10 +40,10 @@ impl Bouncer {
         }
         let dir = cluster.path().display().to_string();
         let settings = format!(
-            "[databases]\nshop = host={dir} port={} user=root dbname=postgres\n[pgbouncer]\nlisten_addr =\n\
-             unix_socket_dir = {dir}\nlisten_port = 6432\nauth_type = any\npool_mode = transaction\n\
-             default_pool_size = 3\nmax_prepared_statements = 100\n",
-            cluster.port
+            "[databases]\nshop = host={dir} port={} user=root dbname=postgres\npostgres = host={dir} port={} user=root dbname=postgres\n\
+             [pgbouncer]\nlisten_addr = {address}\nunix_socket_dir = {dir}\nlisten_port = {port}\nignore_startup_parameters = options\nauth_type = any\npool_mode = transaction\n\
+             default_pool_size = {pool}\nmax_prepared_statements = 100\n",
+            cluster.port, cluster.port
         );
         std::fs::write(cluster.path().join("pgbouncer.ini"), settings).unwrap();
         let mut command = run_as_cluster_user(Command::new(copy));

@@ -116,7 +116,8 @@ fn build(network: &Network) -> Stand {
     let boxes =
         (3..5).map(|n| open_box(&network.hosts[n], &dir.path().join(format!("box{n}")), &urls, |_| {}));
     let boxes = boxes.collect();
-    let stand = Stand { boxes, balancer: None, nodes, cables: Vec::new(), feeders: Vec::new(), dir };
+    let stand =
+        Stand { boxes, balancer: None, _bouncer: None, nodes, cables: Vec::new(), feeders: Vec::new(), dir };
     stand.wait_until_fit();
     stand
 }

@@ -1,5 +1,6 @@
 //! A primary with replicas, and more than one box: never stale and never back through everything that happens to them.
 
+mod cold;
 mod hosts;
 mod rules;
 mod stand;
@@ -193,13 +194,19 @@ fn replicas_and_boxes_never_serve_anything_stale_and_nobody_goes_back() {
         println!("haproxy is not installed: clients ask the boxes themselves");
     }
     let verdict = under_traffic(&mut stand, |stand, stage| {
-        for (name, fault) in FAULTS {
-            println!("{name} ({} reads so far)", stage.reads.load(Ordering::Relaxed));
-            fault(stand, stage);
+        let (last, others) = FAULTS.split_last().unwrap();
+        loop {
+            for (name, fault) in others {
+                println!("{name} ({} reads so far)", stage.reads.load(Ordering::Relaxed));
+                fault(stand, stage);
+            }
+            if stage.reads.load(Ordering::Relaxed) >= reads_min.unwrap_or(0) {
+                break;
+            }
         }
-        while stage.reads.load(Ordering::Relaxed) < reads_min.unwrap_or(0) {
-            wait(SHORT);
-        }
+        let (name, fault) = last;
+        println!("{name} ({} reads so far)", stage.reads.load(Ordering::Relaxed));
+        fault(stand, stage);
     });
     assert!(verdict.reads >= reads_min.unwrap_or(5_000), "{} reads", verdict.reads);
     assert!(stand.metric("catwalk_cache_hits_total") > verdict.reads as u64 / 4, "the caches took part");

@@ -3,13 +3,16 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::d_bouncer::{self, Bouncer};
 use crate::d_coherence::traffic::{ADMIN_TOKEN, FILL};
+use crate::support::cluster::free_port;
 use crate::support::server::{directory, BIN};
-use crate::support::{eventually, Cluster, Link, Place, Server};
+use crate::support::{eventually, Cluster, Link, Place, Server, DEADLINE};
 
 const HBA: &str = "local replication root trust\nhost all root 127.0.0.1/32 trust\nhost replication root 127.0.0.1/32 trust";
 /// The same for hosts of their own.
@@ -21,6 +24,8 @@ pub const OPTIONS: &[&str] =
 pub struct Stand {
     pub boxes: Vec<Server>,
     pub balancer: Option<Balancer>,
+    /// Between the boxes and the last replica.
+    pub _bouncer: Option<Bouncer>,
     pub nodes: Vec<Cluster>,
     /// From the boxes to each node.
     pub cables: Vec<Link>,
@@ -51,8 +56,17 @@ impl Stand {
         });
         let replicas: Vec<Cluster> = replicas.collect();
         let nodes: Vec<Cluster> = std::iter::once(primary).chain(replicas).collect();
-        let cables = nodes.iter().map(|node| Link::to(node.port)).collect();
-        let mut stand = Stand { boxes: Vec::new(), balancer: None, nodes, cables, feeders, dir: directory() };
+        let (bouncer, port) = match d_bouncer::find() {
+            Some(program) => {
+                let port = free_port();
+                (Some(Bouncer::listen(&program, &nodes[2], "127.0.0.1", port)), port)
+            }
+            None => (None, nodes[2].port),
+        };
+        let cables = [nodes[0].port, nodes[1].port, port].map(Link::to).into();
+        let dir = directory();
+        let mut stand =
+            Stand { boxes: Vec::new(), balancer: None, _bouncer: bouncer, nodes, cables, feeders, dir };
         stand.boxes = (0..boxes).map(|n| stand.open_box(n, &configure)).collect();
         stand.wait_until_fit();
         stand
@@ -66,9 +80,13 @@ impl Stand {
     /// Waits until every box reads from both replicas.
     pub fn wait_until_fit(&self) {
         for server in &self.boxes {
+            let start = Instant::now();
             eventually("both replicas are read from", || {
                 let ready = server.get("/readyz").json();
                 let detail = ready["database"]["detail"].as_str().unwrap_or_default().to_string();
+                if start.elapsed() > DEADLINE * 3 / 4 {
+                    println!("{ready}");
+                }
                 ready["feed"]["ok"] == true
                     && detail.matches(": replica, ").count() == 2
                     && detail.contains(": primary")
@@ -156,7 +174,7 @@ pub struct Balancer {
 impl Balancer {
     /// None: there is none here.
     pub fn start(stand: &Stand) -> Option<Balancer> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let servers: String = stand
             .boxes
             .iter()

@@ -140,6 +140,10 @@ impl Cluster {
         eventually("settings are read anew", || admin.batch_execute("select pg_reload_conf()").is_ok());
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.running.as_ref().expect("it runs").id() as i32)
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -228,7 +232,7 @@ impl Drop for Cluster {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
