@@ -1,5 +1,7 @@
 //! Hit ratios of the shared cache on Zipf traces, beside an LRU of as many objects on the same trace.
 
+mod zipf;
+
 use std::sync::Arc;
 
 use catwalk::cache::arena::Purpose;
@@ -10,39 +12,13 @@ use catwalk::catalogue::View;
 use catwalk::metrics::MetricsPage;
 use catwalk::os::mmap::SharedMemory;
 use lru::LruCache;
+use zipf::Zipf;
 
 const OBJECTS: usize = 100_000;
 /// A segment of 256 KiB holds 16.
 const OBJECT_SIZE_BYTES: usize = 16 * 1024;
 /// Left of it for header and archive.
 const EMPTY_RECORD_SIZE_BYTES: usize = 256;
-
-/// Draws objects with probability proportional to rank^-alpha.
-struct Zipf {
-    cumulated: Vec<f64>,
-    state: u64,
-}
-
-impl Zipf {
-    fn new(alpha: f64) -> Zipf {
-        let mut sum = 0.0;
-        let weights = (1..=OBJECTS).map(|rank| (rank as f64).powf(-alpha));
-        let cumulated = weights.map(|weight| {
-            sum += weight;
-            sum
-        });
-        Zipf { cumulated: cumulated.collect(), state: 0x9E37_79B9_7F4A_7C15 }
-    }
-
-    fn draw(&mut self) -> i64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = (self.state ^ self.state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let point = ((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64;
-        let total = self.cumulated[OBJECTS - 1];
-        self.cumulated.partition_point(|sum| *sum < point * total) as i64
-    }
-}
 
 /// A cache with room for about `objects` objects, and the room it has.
 fn cache(objects: usize) -> (Cache, usize) {
@@ -73,7 +49,7 @@ fn object(cache: &Cache, key: Key) -> Record {
 fn run(alpha: f64, objects: usize, requests: usize) -> (f64, f64) {
     let (cache, room) = cache(objects);
     let mut lru = LruCache::new(room.try_into().expect("not 0"));
-    let mut zipf = Zipf::new(alpha);
+    let mut zipf = Zipf::new(alpha, OBJECTS, 1);
     let (mut hits, mut lru_hits) = (0, 0);
     for _ in 0..requests {
         let id = zipf.draw();

@@ -41,6 +41,17 @@ impl Server {
         Server { child, dir, is_kept: true, address, database_url: database_url.trim().to_string() }
     }
 
+    /// The value of a counter in /metrics.
+    pub fn metric(&self, name: &str) -> u64 {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(&self.address).expect("it takes connections");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it answers");
+        let line = text.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+        line.and_then(|l| l.rsplit(' ').next()?.parse().ok()).expect("a counter")
+    }
+
     pub fn database(&self) -> may_postgres::Client {
         catwalk::db::connect(&self.database_url).expect("the cluster takes connections")
     }
