@@ -53,6 +53,9 @@ pub struct Seen {
     pub is_settled: bool,
 }
 
+/// What was read, and what the read has seen where there are replicas.
+pub type Sighted<T> = (Read<T>, Option<Seen>);
+
 /// A connection to write over, and the reign under which.
 pub struct Pen {
     pub client: Client,
@@ -215,7 +218,7 @@ impl Nodes {
         &self,
         wanted: Wanted,
         work: impl Fn(&Client) -> Result<Read<T>, Error>,
-    ) -> Result<(Read<T>, Option<Seen>), Error> {
+    ) -> Result<Sighted<T>, Error> {
         if !self.topology.has_replicas() {
             return self.nodes[0].pool.read(wanted.lane, work).map(|read| (read, None));
         }
@@ -248,7 +251,7 @@ impl Nodes {
         wanted: Wanted,
         is_headless: bool,
         work: &impl Fn(&Client) -> Result<Read<T>, Error>,
-    ) -> Option<Result<(Read<T>, Option<Seen>), Error>> {
+    ) -> Option<Result<Sighted<T>, Error>> {
         if wanted.primary && !is_headless {
             return None;
         }
@@ -334,7 +337,7 @@ impl Nodes {
         number: usize,
         wanted: Wanted,
         work: impl Fn(&Client) -> Result<Read<T>, Error>,
-    ) -> Result<(Read<T>, Option<Seen>), Error> {
+    ) -> Result<Sighted<T>, Error> {
         let node = &self.nodes[number];
         let since = self.topology.replayed(number);
         let _busy = Busy::at(node);
@@ -362,7 +365,7 @@ impl Nodes {
         reign: Reign,
         wanted: Wanted,
         work: impl Fn(&Client) -> Result<Read<T>, Error>,
-    ) -> Result<(Read<T>, Option<Seen>), Error> {
+    ) -> Result<Sighted<T>, Error> {
         let node = &self.nodes[reign.node];
         let _busy = Busy::at(node);
         self.metrics.count(Counter::PrimaryReads);
