@@ -99,8 +99,11 @@ pub const REPLICA_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 pub const NODE_OUT: Duration = Duration::from_secs(1);
 /// A node of which nothing is heard for so long can't be reached.
 pub const NODE_SILENCE_MAX: Duration = Duration::from_millis(500);
-/// Longest wait of a read for the watchers to see that the primary is lost.
-pub const PRIMARY_LOSS_MAX: Duration = Duration::from_secs(1);
+/// Longest search of a read for a node that answers it: a hung one may have to be given up first, the loss of the primary to be seen, and a
+/// replica that was left alone to be tried again.
+pub const NODE_SEARCH_MAX: Duration = Duration::from_secs(3);
+/// Longest wait, while there is no primary, for a replica to replay what somebody may have seen.
+pub const HEADLESS_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often a node is looked at: with replicas, and alone.
 pub const NODE_PERIOD: Duration = Duration::from_millis(10);
 pub const NODE_PERIOD_ALONE: Duration = Duration::from_millis(250);
@@ -212,7 +215,7 @@ const _: () = assert!(SEGMENT_SIZE_LARGE_BYTES / 8 < u32::MAX as usize);
 const _: () = assert!(LIST_CACHED_COUNT_MAX <= LIST_COUNT_MAX);
 const _: () =
     assert!(FEED_PAUSE_IDLE.as_millis() < 20 && FEED_TIMEOUT.as_millis() < BEAT_STUCK_AFTER.as_millis());
-const _: () = assert!(NODE_SILENCE_MAX.as_millis() < PRIMARY_LOSS_MAX.as_millis());
+const _: () = assert!(REPLICA_TIMEOUT_MAX.as_millis() + NODE_OUT.as_millis() < NODE_SEARCH_MAX.as_millis());
 const _: () = assert!(NODE_PERIOD.as_millis() * 10 < NODE_SILENCE_MAX.as_millis());
 const _: () =
     assert!(REPLICA_WAIT_MAX.as_millis() + OPEN_WAIT_MAX.as_millis() < NODE_SILENCE_MAX.as_millis());

@@ -22,7 +22,8 @@ use crate::db::pacer::Pacer;
 use crate::db::pool::{Allowed, Lane, Places, Pool};
 use crate::db::products::Read;
 use crate::limits::{
-    NODE_OUT, OPEN_WAIT_MAX, PRIMARY_LOSS_MAX, REPLICA_TIMEOUT_MAX, REPLICA_WAIT_MAX, ROOM_RESERVED,
+    HEADLESS_WAIT_MAX, NODE_OUT, NODE_SEARCH_MAX, OPEN_WAIT_MAX, REPLICA_TIMEOUT_MAX, REPLICA_WAIT_MAX,
+    ROOM_RESERVED,
 };
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
@@ -236,7 +237,8 @@ impl Nodes {
                 // Soon the watchers will say that there is none, or another one.
                 Err(e)
                     if is_of_node(&e, wanted.lane)
-                        && (start.elapsed() < PRIMARY_LOSS_MAX || self.topology.reign() != reign) =>
+                        && !self.is_gone()
+                        && start.elapsed() < NODE_SEARCH_MAX =>
                 {
                     self.pacer.pause();
                 }
@@ -288,7 +290,7 @@ impl Nodes {
         let start = Instant::now();
         let patience = match is_headless {
             true if self.unreached.load(Ordering::Relaxed) >= wanted.floor => Duration::ZERO,
-            true => PRIMARY_LOSS_MAX,
+            true => HEADLESS_WAIT_MAX,
             false => REPLICA_WAIT_MAX,
         };
         while start.elapsed() < patience {
