@@ -69,7 +69,13 @@ fn simulate(case: &Case) -> Outcome {
     let (look_s, mut next_change_s) = (FEED_PAUSE_CHANGES.as_secs_f64(), 0.0);
     let (mut news, mut unheard): (Vec<News>, HashMap<i64, f64>) = (Vec::new(), HashMap::new());
     let (mut hits, mut counted, mut stale_ms) = (0_u64, 0_u64, Vec::new());
-    let body = vec![b'x'; case.record_size_bytes.saturating_sub(80)];
+    let object = |key: Key, body_size_bytes: usize| {
+        let bodies = Bodies { json: vec![b'x'; body_size_bytes], ..Bodies::default() };
+        let view = View::Related(Vec::new());
+        Record::make(key, cache.token(key), Reading::default(), view, &bodies).expect("it archives")
+    };
+    let empty = object(Key::new(Kind::Product, 0), 0).words().expect("it fits").len() * 8;
+    let body_size_bytes = case.record_size_bytes.saturating_sub(empty);
     for n in 0..case.requests {
         let now_s = n as f64 * step_s;
         while case.changes_per_s > 0.0 && next_change_s <= now_s {
@@ -103,10 +109,7 @@ fn simulate(case: &Case) -> Outcome {
                 }
             }
             _ => {
-                let bodies = Bodies { json: body.clone(), ..Bodies::default() };
-                let view = View::Related(Vec::new());
-                let record = Record::make(key, cache.token(key), Reading::default(), view, &bodies);
-                cache.fill(&record.expect("it archives"));
+                cache.fill(&object(key, body_size_bytes));
             }
         }
     }
@@ -121,8 +124,16 @@ fn simulate(case: &Case) -> Outcome {
     }
 }
 
-/// A server here, asked and changed as in `case` as far as it goes: hit ratio, requests/s and changes/s that it came to.
-fn measure(products: usize, cache: &str, changes_per_s: f64) -> (f64, f64, f64) {
+/// What a server here came to.
+struct Measured {
+    hit_ratio: f64,
+    requests_per_s: f64,
+    changes_per_s: f64,
+    record_size_bytes: usize,
+}
+
+/// Asks and changes a server here as is simulated.
+fn measure(products: usize, cache: &str, changes_per_s: f64) -> Measured {
     let server =
         Server::start(&["--products", &products.to_string(), "--cache-size", cache, "--workers", "2"]);
     let (database, mut stream) = (server.database(), client::connect(&server.address));
@@ -149,21 +160,26 @@ fn measure(products: usize, cache: &str, changes_per_s: f64) -> (f64, f64, f64) 
     let took_s = start.elapsed().as_secs_f64();
     let hits = (metric("catwalk_cache_hits_total") - before.0) as f64;
     let misses = (metric("catwalk_cache_misses_total") - before.1) as f64;
-    (hits / (hits + misses), requests as f64 / took_s, changes as f64 / took_s)
+    Measured {
+        hit_ratio: hits / (hits + misses),
+        requests_per_s: requests as f64 / took_s,
+        changes_per_s: changes as f64 / took_s,
+        record_size_bytes: server.record_size_bytes("product"),
+    }
 }
-
-/// Body, gzip and typed fields of a product of the demonstration catalogue, with the header.
-const RECORD_SIZE_BYTES: usize = 1500;
 
 fn main() {
     println!("| products | cache | changes/s | requests/s | hit ratio measured | simulated |\n|---|---|---|---|---|---|");
+    let mut record_size_bytes = 0;
     for (products, changes) in [(20_000, 0.0), (20_000, 200.0), (5_000, 200.0)] {
-        let (measured, requests_per_s, changes_per_s) = measure(products, "4MiB", changes);
+        let Measured { hit_ratio, requests_per_s, changes_per_s, record_size_bytes: size } =
+            measure(products, "4MiB", changes);
+        record_size_bytes = size;
         let simulated = simulate(&Case {
             products,
             boxes: 1,
             cache_size_bytes: 4 << 20,
-            record_size_bytes: RECORD_SIZE_BYTES,
+            record_size_bytes,
             requests_per_s,
             changes_per_s,
             lag_ms: 0.0,
@@ -171,12 +187,12 @@ fn main() {
         });
         println!(
             "| {products} | 4 MiB | {changes_per_s:.0} | {requests_per_s:.0} | {:.1} % | {:.1} % |",
-            measured * 100.0,
+            hit_ratio * 100.0,
             simulated.hit_ratio * 100.0
         );
     }
     println!(
-        "\n100,000 requests/s, 200 changes/s (both Zipf 1.0), replicas 2 ms behind; caches of 64 MiB a box\n"
+        "\n100,000 requests/s, 200 changes/s (both Zipf 1.0), replicas 2 ms behind; caches of 64 MiB a box, records of {record_size_bytes} bytes\n"
     );
     println!("| products | boxes | hit ratio | database reads/s | answers that lack a change | by, p99 ms |\n|---|---|---|---|---|---|");
     for products in [20_000, 200_000, 2_000_000] {
@@ -185,7 +201,7 @@ fn main() {
                 products,
                 boxes,
                 cache_size_bytes: 64 << 20,
-                record_size_bytes: RECORD_SIZE_BYTES,
+                record_size_bytes,
                 requests_per_s: 100_000.0,
                 changes_per_s: 200.0,
                 lag_ms: 2.0,

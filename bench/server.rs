@@ -52,6 +52,16 @@ impl Server {
         line.and_then(|l| l.rsplit(' ').next()?.parse().ok()).expect("a counter")
     }
 
+    /// Size of a cached record of a kind, on the average.
+    pub fn record_size_bytes(&self, kind: &str) -> usize {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_catwalk"));
+        let out =
+            command.args(["cache", "status", "--json", "--runtime-dir"]).arg(self.dir.join("d/run")).output();
+        let status: serde_json::Value = serde_json::from_slice(&out.expect("it runs").stdout).expect("JSON");
+        let number = |name: &str| status["valid"][kind][name].as_u64().expect("a number") as usize;
+        number("size_bytes") / number("records")
+    }
+
     pub fn database(&self) -> may_postgres::Client {
         catwalk::db::connect(&self.database_url).expect("the cluster takes connections")
     }

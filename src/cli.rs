@@ -135,9 +135,10 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct Setup {
-    /// Address of the server, with the rights of whoever may make roles and databases there; of the primary, for a replica.
+    /// Address of the server, with the rights of whoever may make roles and databases there; of the primary, for a replica [default: the
+    /// variable DATABASE_URL, which other users of this machine can't read].
     #[arg(long, value_name = "URL")]
-    pub database_url: String,
+    pub database_url: Option<String>,
     /// Take an address on which nobody checks who answers (without sslmode=verify-full).
     #[arg(long)]
     pub insecure: bool,

@@ -151,6 +151,9 @@ impl Topology {
 
     /// Has `node` take writes from now on.
     pub fn inaugurate(&self, node: usize, timeline: u64) {
+        if self.reign().is_some_and(|reign| reign.node == node) && self.timeline() == timeline {
+            return;
+        }
         self.set(at::TIMELINE, timeline);
         self.set(at::PRIMARY, node as u64 + 1);
         self.memory.word(at::REIGN).fetch_add(1, Ordering::AcqRel);
@@ -159,6 +162,12 @@ impl Topology {
     /// Nobody takes writes.
     pub fn lose_primary(&self) {
         self.set(at::PRIMARY, 0);
+    }
+
+    /// What was noted of positions is of a history that may be over.
+    pub fn forget_positions(&self) {
+        self.set(at::WRITTEN, 0);
+        self.set(at::WANTED, 0);
     }
 
     /// What tokens are signed with, and the life that they are good for.

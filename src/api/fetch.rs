@@ -531,7 +531,9 @@ impl Fetcher {
 
     /// What may lack something that somebody has been shown is for whoever asked; and nobody is served something older than that.
     fn pass_by(&self, key: Key) -> Filled {
-        self.cache.forget(key);
+        if self.cache.is_present(key) {
+            self.cache.forget(key);
+        }
         Filled::Refused
     }
 

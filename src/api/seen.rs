@@ -15,7 +15,6 @@ use crate::api::{hex, Site};
 use crate::cache::{floor, Key};
 use crate::limits::TOKEN_MAX_AGE;
 use crate::metrics::Counter;
-use crate::topology::Topology;
 
 pub const FIELD: &str = "Catwalk-Seen";
 const COOKIE: &[u8] = b"catwalk_seen=";
@@ -85,12 +84,6 @@ fn sent<'b>(req: &Request<'_, 'b>) -> Option<&'b [u8]> {
     None
 }
 
-/// Position up to which a client has written on another box.
-fn written_elsewhere(site: &Site, token: &[u8], topology: &Topology) -> Option<u64> {
-    let seen = Seen::read(token, &topology.secret())?;
-    (seen.life == topology.life() && seen.writer != site.box_id).then_some(seen.lsn)
-}
-
 /// Sees to it that a client reads what it has written elsewhere, be it `key` or what is not kept.
 #[inline]
 pub fn honour(site: &Site, req: &Request<'_, '_>, key: Option<Key>) {
@@ -102,7 +95,14 @@ pub fn honour(site: &Site, req: &Request<'_, '_>, key: Option<Key>) {
 #[cold]
 fn honour_token(site: &Site, token: &[u8], key: Option<Key>) {
     let (topology, arena) = (site.nodes.topology(), site.cache.arena());
-    let Some(lsn) = written_elsewhere(site, token, topology) else { return };
+    let Some(Seen { lsn, life, writer }) = Seen::read(token, &topology.secret()) else { return };
+    if writer == site.box_id {
+        return;
+    }
+    if life != topology.life() {
+        // Of a life that is over, or that this box has not heard of yet: what it has is not what the client has seen.
+        return key.into_iter().for_each(|key| site.cache.forget(key));
+    }
     // In this order: who takes the new token asks for the floor afterwards.
     if topology.has_replicas() {
         floor::raise(arena, lsn);

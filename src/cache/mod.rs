@@ -305,7 +305,7 @@ impl Cache {
     }
 
     /// Whether the index holds a record of `key` that nobody has voided.
-    fn is_present(&self, key: Key) -> bool {
+    pub fn is_present(&self, key: Key) -> bool {
         let present = self.token(key);
         let mut headers = index::headers(&self.arena, self.arena.hash(key));
         headers.any(|found| found.key == key && found.token == present)

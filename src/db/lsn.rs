@@ -72,7 +72,8 @@ pub fn room(client: &Client) -> Result<Room, Error> {
 /// Position up to which a replica has replayed, and up to which it may show something already: a commit shows before the former has moved
 /// behind it.
 pub fn replayed(client: &Client) -> Result<(u64, u64), Error> {
-    let row = client.query_one(&client.prepare_cached(NODE_REPLAYED)?, &[])?;
+    let row = client.query_opt(&client.prepare_cached(NODE_REPLAYED)?, &[])?;
+    let Some(row) = row else { return Err(Error::Connect("the node is no replica any more".into())) };
     let get = |at| Ok::<u64, Error>(row.try_get::<Option<i64>>(at)?.unwrap_or(0) as u64);
     Ok((get(0)?, get(1)?))
 }

@@ -275,16 +275,16 @@ impl Nodes {
     /// others have not come much further. While there is no primary nobody knows whether any of them ever gets there: one that may is waited
     /// for longer, once, and then the furthest will do.
     fn choose(&self, wanted: Wanted, is_headless: bool) -> Option<usize> {
+        if !is_headless {
+            self.unreached.store(0, Ordering::Relaxed);
+        }
         let is_there = |n: &usize| self.topology.replayed(*n) >= wanted.floor;
         let fit = self.fit();
         if let Some(node) = fit.iter().copied().find(is_there) {
             return Some(node);
         }
-        if !is_headless {
-            self.unreached.store(0, Ordering::Relaxed);
-            if fit.is_empty() {
-                return None;
-            }
+        if !is_headless && fit.is_empty() {
+            return None;
         }
         self.metrics.count(Counter::ReplicaWaits);
         let start = Instant::now();
@@ -306,11 +306,9 @@ impl Nodes {
             }
             self.pacer.pause();
         }
-        if is_headless {
-            self.unreached.fetch_max(wanted.floor, Ordering::Relaxed);
-            return self.furthest();
-        }
-        None
+        let furthest = self.furthest().filter(|_| is_headless)?;
+        self.unreached.fetch_max(wanted.floor, Ordering::Relaxed);
+        Some(furthest)
     }
 
     fn furthest(&self) -> Option<usize> {
@@ -385,18 +383,19 @@ impl Nodes {
     fn outwait_open(&self, client: &Client) -> Result<bool, Error> {
         let start = Instant::now();
         let mut open = lsn::open(client)?;
-        let mut outlasted = std::mem::take(&mut *self.outlasted.lock());
-        outlasted.retain(|xid| open.contains(xid));
+        let outlasted: HashSet<u64> = self.outlasted.lock().intersection(&open).copied().collect();
+        let mut vain = HashSet::new();
         while open.iter().any(|xid| !outlasted.contains(xid)) {
             if start.elapsed() > OPEN_WAIT_MAX {
-                outlasted.extend(&open);
+                vain.clone_from(&open);
                 break;
             }
             self.pacer.pause();
             let now = lsn::open(client)?;
             open.retain(|xid| now.contains(xid));
         }
-        *self.outlasted.lock() = outlasted;
+        vain.extend(outlasted);
+        *self.outlasted.lock() = vain;
         Ok(open.is_empty())
     }
 

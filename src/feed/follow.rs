@@ -54,6 +54,7 @@ pub struct Follower {
     backend: i32,
     /// The primary's, when it was last looked at.
     server: String,
+    life: u64,
     /// Position that the primary had written when the last look at it was over.
     written: u64,
     /// What was wrong last: told once.
@@ -96,6 +97,7 @@ impl Follower {
             place,
             backend: 0,
             server: String::new(),
+            life: 0,
             written: 0,
             trouble: None,
         }
@@ -104,6 +106,16 @@ impl Follower {
     /// The primary's server, when it was last looked at.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The life that it was in then.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// The next look voids everything.
+    pub fn begin_anew(&mut self) {
+        self.place = None;
     }
 
     /// Looks once.
@@ -151,6 +163,7 @@ impl Follower {
         };
         if !is_replica {
             self.server.clone_from(&surroundings.server);
+            self.life = life;
             floor::heal(&self.arena, floor_before, self.topology.end_of_record(surroundings.lsn));
         }
         poll.changes = poll.changes.and_then(|changes| resolve(client, changes));

@@ -160,22 +160,37 @@ impl Follow {
 
     /// Looks at a new primary; from then on it takes writes. What there was to void has been voided before anybody writes there.
     fn inaugurate(&mut self, node: usize, sight: &Sight) -> Outcome {
+        // Before anybody is kept waiting: connecting may take long.
+        if self.client(node).is_none() {
+            return self.follower.lose("the new primary can't be reached");
+        }
+        if self.watch.is_same(node, sight) {
+            return self.look_and_crown(node, sight);
+        }
+        let start = Instant::now();
         self.watch.depose();
         let outcome = self.look_and_crown(node, sight);
         self.watch.settle();
+        if outcome == Outcome::Lost {
+            // Readers get as much time as this has taken from them.
+            thread::sleep(start.elapsed());
+        }
         outcome
     }
 
     fn look_and_crown(&mut self, node: usize, sight: &Sight) -> Outcome {
         let outcome = self.look_at_primary(node);
-        let (Role::Primary { timeline, .. }, Some(life)) = (sight.probe.role, sight.probe.life) else {
+        let Role::Primary { timeline, .. } = sight.probe.role else { return outcome };
+        if outcome == Outcome::Lost {
             return outcome;
-        };
-        // What was seen of it may be older than what was looked at: then it is seen again.
-        if outcome != Outcome::Lost && sight.probe.server == self.follower.server() {
-            let server = sight.probe.server.clone();
-            self.watch.inaugurate(Crown { node, timeline, life, server });
         }
+        let (life, server) = (self.follower.life(), self.follower.server().to_string());
+        if server != sight.probe.server {
+            // Another server than the one that was seen: that is looked at again, as if nothing had been void for it.
+            self.follower.begin_anew();
+            return Outcome::Lost;
+        }
+        self.watch.inaugurate(Crown { node, timeline, life, server });
         outcome
     }
 

@@ -190,7 +190,7 @@ impl Watch {
                 // What nobody has had flushed stays where it is, and replicas with it; and whether the feed has come to the last record
                 // is not known until there is another one.
                 let is_stuck = self.topology.has_replicas() && flushed < before;
-                let is_asked = self.topology.wanted_written() == lsn;
+                let is_asked = self.topology.wanted_written() >= lsn;
                 if (is_stuck || is_asked) && is_due(last.beaten, NODE_BEAT_PERIOD) {
                     last.beaten = Some(heard);
                     lsn::beat(client)?;
@@ -241,7 +241,9 @@ impl Watch {
                 node.told = state;
             }
             let reigns = self.topology.reign().is_some_and(|reign| reign.node == number);
-            if reigns && state != State::Primary {
+            // One that the last feed has left behind is looked at anew first.
+            let is_left = crown.server.is_empty() && state == State::Unknown;
+            if reigns && state != State::Primary && !is_left {
                 log::error!("node {number} was the primary: {state}; nobody takes writes");
                 self.topology.lose_primary();
             }
@@ -315,8 +317,11 @@ impl Watch {
     /// Begins to make everything void for a new primary: from now on nobody writes to the last one, or reads from its replicas, under what
     /// was void before.
     pub fn depose(&self) {
+        // Held: nobody judges by what was before.
+        let _nodes = self.nodes.lock();
         self.is_interregnum.store(true, Ordering::Release);
         self.topology.lose_primary();
+        self.topology.forget_positions();
         (0..self.topology.nodes()).for_each(|node| self.topology.set_state(node, State::Unknown));
     }
 
@@ -329,14 +334,23 @@ impl Watch {
     /// A node whose first look has been taken: it takes writes from now on.
     pub fn inaugurate(&self, crown: Crown) {
         let Crown { node, timeline, .. } = crown;
+        let _nodes = self.nodes.lock();
         let mut present = self.crown.lock();
         if present.as_ref() != Some(&crown) {
             self.marks.lock().clear();
         }
         *present = Some(crown);
-        drop(present);
         log::info!("node {node} is the primary, timeline {timeline}");
         self.topology.inaugurate(node, timeline);
+    }
+
+    /// Whether a node is the primary as it was: nothing that it showed is void, and nobody has to be kept from anything.
+    pub fn is_same(&self, node: usize, sight: &Sight) -> bool {
+        let crown = self.crown.lock();
+        crown.as_ref().is_some_and(|crown| {
+            let is_server = crown.server.is_empty() || crown.server == sight.probe.server;
+            crown.node == node && sight.probe.life == Some(crown.life) && is_server
+        })
     }
 
     /// The life of the present primary, or of the last one.

@@ -13,7 +13,10 @@ use crate::db;
 /// Runs the command. Returns the exit status.
 pub fn run(args: &Setup) -> Result<i32> {
     crate::start_log(log::LevelFilter::Warn);
-    let address = db::address(&args.database_url, "catwalk setup")?;
+    let url = args.database_url.clone().or_else(|| std::env::var("DATABASE_URL").ok());
+    let url =
+        url.context("which server? give its address with --database-url, or in the variable DATABASE_URL")?;
+    let address = db::address(&url, "catwalk setup")?;
     if !args.insecure {
         check_security(&address)?;
     }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +21,8 @@ use crate::programs;
 
 /// Longest wait for a replica that has been started to stream.
 const STREAM_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for a slot to be let go.
+const SLOT_RELEASE_MAX: Duration = Duration::from_secs(5);
 /// Settings that a replica must have no less of than its primary (PostgreSQL documentation, "Administrator's Overview" of hot standby).
 const NO_LESS: &[&str] = &[
     "max_connections",
@@ -47,9 +49,9 @@ pub fn run(args: &Setup, address: &Config) -> Result<()> {
     let admin = connect(address)?;
     plan.check(&admin)?;
     let password = password()?;
-    plan.make_role(&admin, &password)?;
-    if let Err(e) = plan.copy_and_start(&admin, address, &password) {
-        plan.take_back(&admin);
+    let mut made = Made::default();
+    if let Err(e) = plan.make(&admin, address, &password, &mut made) {
+        plan.take_back(&admin, &made);
         return Err(e);
     }
     if args.synchronous {
@@ -72,13 +74,33 @@ fn host_name() -> String {
     nix::unistd::gethostname().map_or_else(|_| "replica".into(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Whether a directory is empty, or not there.
+fn is_free(dir: &Path) -> Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(e).with_context(|| format!("looking at {}", dir.display())),
+    }
+}
+
+/// What was made so far, to be taken back if it comes to nothing.
+#[derive(Default)]
+struct Made {
+    role: bool,
+    slot: bool,
+    copy: bool,
+    started: bool,
+}
+
 impl Plan {
     fn new(args: &Setup) -> Result<Plan> {
         let name = args.name.clone().unwrap_or_else(host_name).to_lowercase();
         // What a slot's name may have.
         let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        let is_free = fs::read_dir(&args.data_dir).map_or(true, |mut dir| dir.next().is_none());
-        if !is_free {
+        // A slot's name has room for 63 bytes.
+        let name: String = name.chars().take(40).collect();
+        let data = std::path::absolute(&args.data_dir).context("reading --data-dir")?;
+        if !is_free(&data)? {
             bail!(
                 "{} is not empty: a replica needs a directory of its own, name one with --data-dir",
                 args.data_dir.display()
@@ -88,7 +110,7 @@ impl Plan {
         Ok(Plan {
             bin: programs::find_bin()?,
             user: programs::user()?,
-            data: args.data_dir.clone(),
+            data,
             name,
             role,
             slot,
@@ -143,7 +165,18 @@ impl Plan {
         Ok(())
     }
 
-    fn make_role(&self, admin: &Client, password: &str) -> Result<()> {
+    fn make(&self, admin: &Client, address: &Config, password: &str, made: &mut Made) -> Result<()> {
+        self.make_role(admin, password, made)?;
+        self.make_directory()?;
+        self.copy(address, password)?;
+        made.copy = true;
+        self.configure(admin)?;
+        made.started = true;
+        self.start()?;
+        self.wait_for_stream(admin)
+    }
+
+    fn make_role(&self, admin: &Client, password: &str, made: &mut Made) -> Result<()> {
         let exists =
             !admin.query_text("select 1 from pg_roles where rolname = $1", &[&self.role])?.is_empty();
         let verb = if exists { "alter" } else { "create" };
@@ -154,19 +187,13 @@ impl Plan {
                 quoted(&self.role)
             ))
             .with_context(|| format!("making the role {}", self.role))?;
+        made.role = !exists;
         // WAL that is still needed is kept from now on.
         let slot = format!("select pg_create_physical_replication_slot({}, true)", literal(&self.slot));
         admin.batch_execute(&slot).with_context(|| format!("making the slot {}", self.slot))?;
+        made.slot = true;
         done(&format!("role {} and slot {}", self.role, self.slot));
         Ok(())
-    }
-
-    fn copy_and_start(&self, admin: &Client, address: &Config, password: &str) -> Result<()> {
-        self.make_directory()?;
-        self.copy(address, password)?;
-        self.configure(admin)?;
-        self.start()?;
-        self.wait_for_stream(admin)
     }
 
     fn make_directory(&self) -> Result<()> {
@@ -176,6 +203,9 @@ impl Plan {
         }
         if !self.data.exists() {
             fs::DirBuilder::new().mode(0o700).create(&self.data).with_context(problem)?;
+        }
+        if !is_free(&self.data)? {
+            bail!("{} has been filled by somebody else meanwhile", self.data.display());
         }
         fs::set_permissions(&self.data, fs::Permissions::from_mode(0o700)).with_context(problem)?;
         if fork::is_root() {
@@ -247,13 +277,17 @@ impl Plan {
         Ok(())
     }
 
+    /// Writes a file of the data directory for its user. What is there is that user's: a link of theirs is not followed.
     fn write(&self, path: &Path, text: &str) -> Result<()> {
         let problem = || format!("writing {}", path.display());
-        let mut file = fs::File::create(path).with_context(problem)?;
+        let no_link = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+        let mut options = fs::File::options();
+        options.write(true).create(true).truncate(true).mode(0o600).custom_flags(no_link);
+        let mut file = options.open(path).with_context(problem)?;
         file.write_all(text.as_bytes()).with_context(problem)?;
-        file.set_permissions(fs::Permissions::from_mode(0o600)).with_context(problem)?;
         if fork::is_root() {
-            fork::give(path, self.user.0, self.user.1).with_context(problem)?;
+            let (uid, gid) = (self.user.0.as_raw(), self.user.1.as_raw());
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).with_context(problem)?;
         }
         Ok(())
     }
@@ -306,25 +340,45 @@ impl Plan {
         Ok(())
     }
 
-    /// Undoes what came to nothing.
-    fn take_back(&self, admin: &Client) {
-        let mut stop = self.program("pg_ctl");
-        let _ = stop.arg("-D").arg(&self.data).args(["-s", "-m", "immediate", "stop"]).output();
-        let gone = |what: &str, outcome: std::result::Result<(), String>| {
+    /// Undoes what came to nothing, and nothing else.
+    fn take_back(&self, admin: &Client, made: &Made) {
+        if made.started {
+            let mut stop = self.program("pg_ctl");
+            let _ = stop.arg("-D").arg(&self.data).args(["-s", "-m", "immediate", "stop"]).output();
+        }
+        let left = |what: &str, outcome: std::result::Result<(), String>| {
             if let Err(why) = outcome {
                 eprintln!("catwalk: {what} is left behind: {why}");
             }
         };
-        let left = fs::read_dir(&self.data).into_iter().flatten().flatten().map(|entry| entry.path());
-        let emptied =
-            left.map(|path| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) });
-        gone(
-            &self.data.display().to_string(),
-            emptied.collect::<std::io::Result<()>>().map_err(|e| e.to_string()),
-        );
-        let slot = format!("select pg_drop_replication_slot({})", literal(&self.slot));
-        gone(&format!("the slot {}", self.slot), admin.batch_execute(&slot).map_err(|e| e.to_string()));
-        let role = format!("drop role {}", quoted(&self.role));
-        gone(&format!("the role {}", self.role), admin.batch_execute(&role).map_err(|e| e.to_string()));
+        if made.copy {
+            let copied = fs::read_dir(&self.data).into_iter().flatten().flatten().map(|entry| entry.path());
+            let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+            let emptied =
+                copied
+                    .map(|path| if is_dir(&path) { fs::remove_dir_all(path) } else { fs::remove_file(path) });
+            let emptied = emptied.collect::<std::io::Result<()>>().map_err(|e| e.to_string());
+            left(&self.data.display().to_string(), emptied);
+        }
+        if made.slot {
+            left(&format!("the slot {}", self.slot), self.drop_slot(admin));
+        }
+        if made.role {
+            let role = format!("drop role {}", quoted(&self.role));
+            left(&format!("the role {}", self.role), admin.batch_execute(&role).map_err(|e| e.to_string()));
+        }
+    }
+
+    /// Whoever streamed over it a moment ago may not have been missed yet.
+    fn drop_slot(&self, admin: &Client) -> std::result::Result<(), String> {
+        let (start, slot) =
+            (Instant::now(), format!("select pg_drop_replication_slot({})", literal(&self.slot)));
+        loop {
+            match admin.batch_execute(&slot) {
+                Ok(()) => return Ok(()),
+                Err(e) if start.elapsed() > SLOT_RELEASE_MAX => return Err(e.to_string()),
+                Err(_) => std::thread::sleep(Duration::from_millis(200)),
+            }
+        }
     }
 }
