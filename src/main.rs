@@ -57,7 +57,7 @@ fn read(settings: &Settings) -> Result<Config> {
 
 fn serve(settings: &Settings) -> Result<i32> {
     let config = read(settings)?;
-    db::address(&config.database_url, "catwalk")?;
+    db::addresses(&config.nodes(), "catwalk")?;
     let events = Events::open()?;
     let heritage = heritage::create(config)?;
     log::info!("serving http://{} with {} workers", heritage.address, heritage.workers);
@@ -69,12 +69,12 @@ fn serve(settings: &Settings) -> Result<i32> {
 
 fn check(args: &Check) -> Result<i32> {
     let config = read(&args.settings)?;
-    db::address(&config.database_url, "catwalk")?;
+    db::addresses(&config.nodes(), "catwalk")?;
     if let Some(files) = &config.tls {
         heritage::read_tls(files)?;
     }
-    if args.database {
-        let client = db::connect(&config.database_url)?;
+    for url in config.nodes().iter().filter(|_| args.database) {
+        let client = db::connect(url)?;
         db::check(&client)?;
         if let Some(problems) = db::changes::problems(&client)? {
             anyhow::bail!("changes made by others can't be followed: {problems}");

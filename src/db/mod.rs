@@ -37,6 +37,14 @@ pub fn address(url: &str, application_name: &str) -> Result<Config, Error> {
     Ok(config)
 }
 
+/// The same for all nodes.
+///
+/// # Errors
+/// The first that is unreadable.
+pub fn addresses(urls: &[String], application_name: &str) -> Result<Vec<Config>, Error> {
+    urls.iter().map(|url| address(url, application_name)).collect()
+}
+
 /// Connects for a command: one connection of its own, no deadline for its statements.
 pub fn connect(url: &str) -> anyhow::Result<may_postgres::Client> {
     connect_to(&address(url, "catwalk")?)

@@ -107,14 +107,12 @@ fn rotate(topology: &Topology, addresses: &[Config]) {
 
 /// Where all nodes are; nobody waits long for one.
 fn addresses(heritage: &Heritage) -> Result<Vec<Config>, Error> {
-    let nodes = heritage.config.nodes();
-    let address = |url: &String| {
-        let mut address = db::address(url, "catwalk feed")?;
+    let mut addresses = db::addresses(&heritage.config.nodes(), "catwalk feed")?;
+    for address in &mut addresses {
         address.request_timeout = Some(FEED_TIMEOUT);
         address.connect_timeout = address.connect_timeout.min(FEED_TIMEOUT);
-        Ok(address)
-    };
-    nodes.iter().map(address).collect()
+    }
+    Ok(addresses)
 }
 
 /// The thread that follows.

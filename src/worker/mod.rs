@@ -58,16 +58,14 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
     }
 }
 
-/// Where all nodes are.
-fn addresses(config: &Config) -> anyhow::Result<Vec<may_postgres::Config>> {
-    let nodes = config.nodes();
-    let address = |url: &String| {
-        let mut address = db::address(url, "catwalk")?;
+/// Where all nodes are; nobody waits for one without end.
+fn addresses(config: &Config) -> Result<Vec<may_postgres::Config>, may_postgres::Error> {
+    let mut addresses = db::addresses(&config.nodes(), "catwalk")?;
+    for address in &mut addresses {
         address.request_timeout = Some(config.database_timeout);
         address.connect_timeout = address.connect_timeout.min(DATABASE_WAIT_MAX);
-        Ok(address)
-    };
-    nodes.iter().map(address).collect()
+    }
+    Ok(addresses)
 }
 
 /// Removes what shoppers left behind and nobody will ask for again, a little at a time.
