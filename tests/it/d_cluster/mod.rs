@@ -8,6 +8,8 @@ mod stand;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{kill, Signal};
+
 use crate::d_coherence::history::Verdict;
 use crate::d_coherence::traffic::{self, Stage};
 use crate::support::{eventually, seed};
@@ -176,9 +178,11 @@ fn fail_over(stand: &mut Stand, stage: &Stage) {
     // The old one is back, by itself.
     stand.nodes[0].resume();
     eventually("it is known for what it is", || stand.told(0).contains("node 0: does not show"));
+    // A feed that begins anew knows it too.
+    kill(stand.boxes[0].feed(), Signal::SIGKILL).unwrap();
     wait(SHORT);
-    assert!(stand.told(0).contains("node 1: primary"));
-    stand.nodes[0].stop(nix::sys::signal::Signal::SIGINT);
+    assert!((0..2).all(|n| stand.told(n).contains("node 1: primary")), "{}", stand.told(0));
+    stand.nodes[0].stop(Signal::SIGINT);
     let (old, others) = stand.nodes.split_at_mut(1);
     old[0].rewind(&others[0]);
     stand.wait_until_fit();
