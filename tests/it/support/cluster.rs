@@ -132,12 +132,14 @@ impl Cluster {
         assert!(self.try_resume(), "it starts again on its port");
     }
 
-    /// Changes a setting of a running server; a replica may have to be asked again, which cancels what is in its way.
+    /// Changes a setting of a running server; a replica may have to be asked again, which cancels what is in its way and
+    /// ends whole connections.
     pub fn set(&self, name: &str, value: &str) {
-        let admin = self.admin();
         let change = format!("alter system set {name} = '{value}'");
-        eventually("a setting is changed", || admin.batch_execute(&change).is_ok());
-        eventually("settings are read anew", || admin.batch_execute("select pg_reload_conf()").is_ok());
+        for sql in [change.as_str(), "select pg_reload_conf()"] {
+            let run = || connect(&self.admin_config()).and_then(|admin| admin.batch_execute(sql));
+            eventually("a setting is changed", || run().is_ok());
+        }
     }
 
     pub fn pid(&self) -> Pid {
