@@ -216,4 +216,19 @@ fn main() {
             );
         }
     }
+    println!("\n1,000,000 requests/s, 200 changes/s, 200,000 products, caches of 1 GiB a box\n");
+    println!("| boxes | hit ratio | database reads/s |\n|---|---|---|");
+    for boxes in [8, 16] {
+        let outcome = simulate(&Case {
+            products: 200_000,
+            boxes,
+            cache_size_bytes: 1 << 30,
+            record_size_bytes,
+            requests_per_s: 1_000_000.0,
+            changes_per_s: 200.0,
+            lag_ms: 2.0,
+            requests: 8_000_000,
+        });
+        println!("| {boxes} | {:.1} % | {:.0} |", outcome.hit_ratio * 100.0, outcome.reads_per_s);
+    }
 }

@@ -12,23 +12,14 @@ use nix::sys::signal::{kill, Signal};
 
 use crate::d_coherence::history::Verdict;
 use crate::d_coherence::traffic::{self, Stage};
-use crate::support::{eventually, seed};
+use crate::support::eventually;
 use stand::{Balancer, Stand};
 
 const BOUND: Duration = Duration::from_millis(250);
-const SHOPPERS: usize = 4;
 const SHORT: Duration = Duration::from_millis(1500);
 
 fn wait(duration: Duration) {
     std::thread::sleep(duration);
-}
-
-struct Over<'a>(&'a Stage);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Runs traffic over all boxes while `disturb` does its worst; what came of it.
@@ -39,19 +30,7 @@ fn under_traffic(stand: &mut Stand, disturb: impl FnOnce(&mut Stand, &Stage)) ->
     };
     let mut stage = Stage::new(addresses, stand.database_urls());
     stage.is_shared = stand.boxes.len() > 1;
-    let seed = seed();
-    std::thread::scope(|scope| {
-        for client in 0..SHOPPERS {
-            let stage = &stage;
-            scope.spawn(move || traffic::shop(stage, client, seed + client as u64));
-        }
-        scope.spawn(|| traffic::write_at_the_database(&stage, seed + 100));
-        scope.spawn(|| traffic::write_through_the_server(&stage, SHOPPERS, seed + 200));
-        // What ends this early ends the others too.
-        let over = Over(&stage);
-        disturb(stand, &stage);
-        drop(over);
-    });
+    traffic::run(&stage, || disturb(stand, &stage));
     let verdict = stage.history.lock().judge(BOUND);
     println!(
         "{} reads, {} writes, {} while nobody took writes, {} refused, {} connections broken; {} of replicas, {} of the primary",

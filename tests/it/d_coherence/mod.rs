@@ -14,12 +14,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{kill, Signal};
 
 use crate::support::server::{directory, BIN};
-use crate::support::{eventually, seed, Dice, Server};
+use crate::support::{eventually, Dice, Server};
 use history::{now_ns, Item, Place, Verdict, Write, Writer};
 use traffic::{Stage, ADMIN_TOKEN, FEATURES, LATE};
 
 const BOUND: Duration = Duration::from_millis(250);
-const SHOPPERS: usize = 4;
 const AUDIT_ONE_IN: u64 = 20;
 
 /// A server whose products have a feature, a style and a sku that can be written.
@@ -48,19 +47,7 @@ fn start(configure: impl FnOnce(&mut Command)) -> Server {
 /// Runs traffic while `disturb` does its worst; what came of it.
 fn under_traffic(server: &Server, disturb: impl FnOnce(&Stage)) -> Verdict {
     let stage = Stage::new(vec![server.address.clone()], vec![server.database_url()]);
-    let seed = seed();
-    std::thread::scope(|scope| {
-        for client in 0..SHOPPERS {
-            let stage = &stage;
-            scope.spawn(move || traffic::shop(stage, client, seed + client as u64));
-        }
-        scope.spawn(|| traffic::write_at_the_database(&stage, seed + 100));
-        scope.spawn(|| traffic::write_through_the_server(&stage, SHOPPERS, seed + 200));
-        // What ends this early ends the others too.
-        let over = Over(&stage);
-        disturb(&stage);
-        drop(over);
-    });
+    traffic::run(&stage, || disturb(&stage));
     let verdict = stage.history.lock().judge(BOUND);
     let missed = |share: f64| {
         let at = (verdict.missed_ms.len() as f64 * share) as usize;
@@ -88,14 +75,6 @@ fn under_traffic(server: &Server, disturb: impl FnOnce(&Stage)) -> Verdict {
     );
     assert_eq!(server.metric("catwalk_cache_inconsistent_total"), 0);
     verdict
-}
-
-struct Over<'a>(&'a Stage);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
-    }
 }
 
 fn wait(duration: Duration) {

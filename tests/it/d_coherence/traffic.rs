@@ -7,7 +7,7 @@ use may_postgres::{connect, Client, Config};
 use parking_lot::Mutex;
 
 use super::history::{now_ns, History, Item, Place, Read, Write, Writer};
-use crate::support::{Connection, Dice};
+use crate::support::{seed, Connection, Dice};
 
 /// Products whose name, first feature or first sku is written.
 pub const NAMES: std::ops::RangeInclusive<i64> = 1..=20;
@@ -142,8 +142,35 @@ fn version_of(item: Item, json: &serde_json::Value) -> Option<i64> {
     Some(text.strip_prefix('v').and_then(|v| v.parse().ok()).unwrap_or(0))
 }
 
+/// Clients that shop, and stay with a server each.
+const SHOPPERS: usize = 4;
+
+/// Has everybody shop and write while `disturb` does its worst.
+pub fn run(stage: &Stage, disturb: impl FnOnce()) {
+    let seed = seed();
+    std::thread::scope(|scope| {
+        for client in 0..SHOPPERS {
+            scope.spawn(move || shop(stage, client, seed + client as u64));
+        }
+        scope.spawn(move || write_at_the_database(stage, seed + 100));
+        scope.spawn(move || write_through_the_server(stage, SHOPPERS, seed + 200));
+        // What ends this early ends the others too.
+        let over = Over(stage);
+        disturb();
+        drop(over);
+    });
+}
+
+struct Over<'a>(&'a Stage);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A client that shops until the stage is over.
-pub fn shop(stage: &Stage, client: usize, seed: u64) {
+fn shop(stage: &Stage, client: usize, seed: u64) {
     let mut dice = Dice(seed);
     let mut connections: Vec<Option<Connection>> = (0..CONNECTIONS).map(|_| None).collect();
     let mut reads = Vec::new();
@@ -171,7 +198,7 @@ pub fn shop(stage: &Stage, client: usize, seed: u64) {
 }
 
 /// One request; None when there was no answer that shows a version.
-pub fn ask(stage: &Stage, connection: &mut Option<Connection>, client: usize, item: Item) -> Option<Read> {
+fn ask(stage: &Stage, connection: &mut Option<Connection>, client: usize, item: Item) -> Option<Read> {
     ask_at(stage, client, connection, item, &[])
 }
 
@@ -221,7 +248,7 @@ fn ask_at(
 }
 
 /// Writes straight to the database, 200 versions a second, two transactions at a time: the one that began first commits last.
-pub fn write_at_the_database(stage: &Stage, seed: u64) {
+fn write_at_the_database(stage: &Stage, seed: u64) {
     let mut dice = Dice(seed);
     let mut clients = (stage.database(), stage.database());
     let mut next = Instant::now();
@@ -250,7 +277,7 @@ pub fn write_at_the_database(stage: &Stage, seed: u64) {
 }
 
 /// Writes through the servers in turn, and reads its own writes over other connections, of all of them.
-pub fn write_through_the_server(stage: &Stage, client: usize, seed: u64) {
+fn write_through_the_server(stage: &Stage, client: usize, seed: u64) {
     let mut dice = Dice(seed);
     let boxes = stage.addresses.len();
     let (mut writers, mut readers): (Vec<_>, Vec<_>) =
