@@ -149,7 +149,9 @@ fn what_a_replica_has_shown_is_not_overwritten_by_the_primary_that_does_not_show
     assert!(server.metric("catwalk_db_primary_reads_total") > before + 1);
     stand.nodes[0].set("synchronous_standby_names", "");
     writer.join().unwrap().unwrap();
+    let start = Instant::now();
     eventually("it is shown for good", || name(&mut connection, 1) == "early");
+    assert!(start.elapsed() < Duration::from_secs(20), "before a replica's lag grows too long to be known");
     stand.resume();
 }
 
