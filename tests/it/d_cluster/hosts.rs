@@ -174,6 +174,16 @@ fn split(network: &Network, stand: &mut Stand, stage: &Stage) {
     wait(SHORT);
     assert!((0..2).all(|n| stand.told(n).contains("node 1: primary")));
     assert_eq!(names(&stand.nodes[0]), left, "nobody writes to the former primary");
+    // The former one is not taken for it either when it is the only one that is heard.
+    stage.outage.store(true, Ordering::SeqCst);
+    network.cut(2, true);
+    eventually("the present one is out of reach", || stand.told(0).contains("node 1: can't be reached"));
+    wait(SHORT);
+    assert!((0..2).all(|n| stand.told(n).contains("node 0: does not show")), "{}", stand.told(0));
+    network.mend(2, true);
+    eventually("it is back", || (0..2).all(|n| stand.told(n).contains("node 1: primary")));
+    wait(SHORT);
+    stage.outage.store(false, Ordering::SeqCst);
 }
 
 fn names(node: &Cluster) -> String {
