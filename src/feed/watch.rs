@@ -91,7 +91,7 @@ struct Node {
 /// All nodes.
 pub struct Watch {
     nodes: Mutex<Vec<Node>>,
-    connections: Vec<Arc<Reconnect>>,
+    connections: Vec<Reconnect>,
     marks: Mutex<VecDeque<Mark>>,
     /// The last one, be it gone by now.
     crown: Mutex<Option<Crown>>,
@@ -115,8 +115,7 @@ impl Watch {
     ) -> Arc<Watch> {
         let watched =
             |address: &Config| Config { application_name: "catwalk watch".into(), ..address.clone() };
-        let connections: Vec<_> =
-            addresses.iter().map(|address| Arc::new(Reconnect::new(watched(address)))).collect();
+        let connections: Vec<_> = addresses.iter().map(|address| Reconnect::new(watched(address))).collect();
         let node = |_| Node { sight: None, system: None, told: State::Unknown };
         let watch = Arc::new(Watch {
             nodes: Mutex::new(connections.iter().map(node).collect()),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::stand::Stand;
 use super::wait;
 use crate::d_coherence::traffic::ADMIN_TOKEN;
+use crate::routes::send_with;
 use crate::support::{eventually, Connection, Reply, Server};
 
 /// Replicas count as fit however far they are behind: nothing but the rules keeps what they lack from being shown.
@@ -28,16 +29,15 @@ fn name(connection: &mut Connection, id: i64) -> String {
     connection.get(&format!("/products/{id}")).json()["name"].as_str().unwrap().to_string()
 }
 
+fn bearer() -> String {
+    format!("Authorization: Bearer {ADMIN_TOKEN}\r\n")
+}
+
 /// Gives a product a name through a server, and returns the answer.
 fn rename(server: &Server, id: i64, name: &str) -> Reply {
     let body = format!(r#"{{"name": "{name}"}}"#);
-    let mut connection = server.connect();
-    let head = format!(
-        "PATCH /admin/products/{id} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    connection.send((head + &body).as_bytes());
-    let reply = connection.receive(false);
+    let path = format!("/admin/products/{id}");
+    let reply = send_with(&mut server.connect(), "PATCH", &path, &bearer(), &body);
     assert_eq!(reply.status, 200, "{}", reply.text());
     reply
 }
@@ -109,7 +109,9 @@ fn what_the_primary_does_not_show_yet_is_not_kept_as_the_present_state() {
     stand.kill(2);
     eventually("both are out of reach", || stand.told(0).matches("can't be reached").count() == 2);
     for _ in 0..10 {
-        rename_is_irrelevant(&mut connection);
+        // Whatever the answer is at the moment, it must not stay.
+        name(&mut connection, 1);
+        wait(Duration::from_millis(20));
     }
     stand.nodes[0].set("synchronous_standby_names", "");
     writer.join().unwrap().unwrap();
@@ -157,19 +159,7 @@ fn what_a_replica_has_shown_is_not_overwritten_by_the_primary_that_does_not_show
 
 fn purge(server: &Server, id: i64) {
     let body = format!(r#"{{"product_id": {id}}}"#);
-    let mut connection = server.connect();
-    let head = format!(
-        "POST /admin/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    connection.send((head + &body).as_bytes());
-    connection.receive(false);
-}
-
-/// Whatever the answer is at the moment, it must not stay.
-fn rename_is_irrelevant(connection: &mut Connection) {
-    name(connection, 1);
-    wait(Duration::from_millis(20));
+    send_with(&mut server.connect(), "POST", "/admin/purge", &bearer(), &body);
 }
 
 #[test]
