@@ -26,7 +26,7 @@ fn cache(objects: usize) -> (Cache, usize) {
     let size =
         (1..).map(|step| step << 16).find(|size| Layout::new(*size, 1).segments * per_segment >= objects);
     let size = size.expect("some size is enough").max(4 << 20);
-    let purpose = Purpose { cache_size_bytes: size, workers: 1, settings: 0 };
+    let purpose = Purpose { cache_size_bytes: size, workers: 1, settings: 0, nodes: 0 };
     let layout = purpose.layout();
     let memory = Arc::new(SharedMemory::create("hit-ratio", layout.size_bytes).expect("memory"));
     let arena = Arc::new(Arena::format(memory, &purpose, 7));

@@ -25,7 +25,7 @@ fn main() {
 /// A cache of `count` products with bodies of `size_bytes`, each found often enough to cause no store any more.
 fn filled(count: i64, size_bytes: usize) -> Cache {
     let size = (count as usize * (size_bytes + 256) * 2).max(16 << 20);
-    let purpose = Purpose { cache_size_bytes: size, workers: 1, settings: 0 };
+    let purpose = Purpose { cache_size_bytes: size, workers: 1, settings: 0, nodes: 0 };
     let memory = SharedMemory::create("lookup", purpose.layout().size_bytes).expect("memory");
     let arena = Arc::new(Arena::format(Arc::new(memory), &purpose, 7));
     let metrics = MetricsPage::create(1).expect("memory").slot(0);

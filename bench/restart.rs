@@ -15,6 +15,7 @@ use client::connect;
 use server::Server;
 
 const PORT: u16 = 18_473;
+const ADMIN_PORT: u16 = 18_474;
 const RESTARTS: usize = 9;
 const TRAFFIC: Duration = Duration::from_secs(10);
 
@@ -25,6 +26,7 @@ fn serve(database_url: &str, run: &Path, cache: &str) -> Child {
     command.env("CATWALK_RUNTIME_DIR", run).env("CATWALK_CACHE_SIZE", cache).env("CATWALK_LOG", "warn");
     command
         .env("CATWALK_LISTEN", format!("127.0.0.1:{PORT}"))
+        .env("CATWALK_ADMIN_LISTEN", format!("127.0.0.1:{ADMIN_PORT}"))
         .env("CATWALK_PUBLIC_URL", "http://shop.example");
     command.stdout(Stdio::null()).spawn().expect("catwalk starts")
 }
@@ -41,9 +43,13 @@ fn wait_for_hit(path: &str) -> Duration {
 }
 
 fn answer(path: &str) -> Option<String> {
+    answer_at(PORT, path)
+}
+
+fn answer_at(port: u16, path: &str) -> Option<String> {
     use std::io::{Read, Write};
     // A SYN that meets no listener yet would be sent again after a second: asked anew instead.
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], PORT));
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(20)).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).ok()?;
     let mut buf = [0; 65536];
@@ -53,7 +59,7 @@ fn answer(path: &str) -> Option<String> {
 
 /// Hits and misses, all workers'.
 fn counts() -> (u64, u64) {
-    let text = answer("/metrics").expect("an answer");
+    let text = answer_at(ADMIN_PORT, "/metrics").expect("an answer");
     let value = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name)).expect("a counter");
         line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")

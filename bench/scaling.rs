@@ -46,7 +46,7 @@ struct Outcome {
 }
 
 fn cache(size_bytes: usize) -> Cache {
-    let purpose = Purpose { cache_size_bytes: size_bytes, workers: 2, settings: 0 };
+    let purpose = Purpose { cache_size_bytes: size_bytes, workers: 2, settings: 0, nodes: 0 };
     let memory = Arc::new(SharedMemory::create("scaling", purpose.layout().size_bytes).expect("memory"));
     let arena = Arc::new(Arena::format(memory, &purpose, 7));
     let metrics = MetricsPage::create(1).expect("memory").slot(0);

@@ -11,6 +11,8 @@ pub struct Server {
     dir: PathBuf,
     is_kept: bool,
     pub address: String,
+    /// Where /metrics is.
+    pub admin_address: String,
     pub database_url: String,
 }
 
@@ -34,17 +36,17 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_catwalk"));
         command.args(["dev", "--listen", "127.0.0.1:0", "--dir"]).arg(dir.join("d")).args(args);
         let child =
-            command.env("NOTIFY_SOCKET", &notify).stdout(Stdio::null()).spawn().expect("catwalk starts");
-        let address = wait_ready(&socket);
+            command.env("NOTIFY_SOCKET", &notify).env("CATWALK_ADMIN_LISTEN", "127.0.0.1:0").stdout(Stdio::null()).spawn().expect("catwalk starts");
+        let [address, admin_address] = wait_ready(&socket);
         let database_url = std::fs::read_to_string(dir.join("d/database.url")).expect("dev writes it");
         let dir = dir.to_path_buf();
-        Server { child, dir, is_kept: true, address, database_url: database_url.trim().to_string() }
+        Server { child, dir, is_kept: true, address, admin_address, database_url: database_url.trim().to_string() }
     }
 
     /// The value of a counter in /metrics.
     pub fn metric(&self, name: &str) -> u64 {
         use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(&self.address).expect("it takes connections");
+        let mut stream = std::net::TcpStream::connect(&self.admin_address).expect("it takes connections");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("it reads");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("it answers");
@@ -77,13 +79,15 @@ impl Drop for Server {
     }
 }
 
-fn wait_ready(socket: &UnixDatagram) -> String {
+/// Where it serves, and where its /metrics is.
+fn wait_ready(socket: &UnixDatagram) -> [String; 2] {
     let mut buf = [0u8; 4096];
     loop {
         let len = socket.recv(&mut buf).expect("a message");
         let text = String::from_utf8_lossy(&buf[..len]).into_owned();
-        if let Some(url) = text.lines().find_map(|l| l.strip_prefix("X_CATWALK_URL=http://")) {
-            return url.to_string();
+        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::to_string);
+        if let (Some(address), Some(admin)) = (field("X_CATWALK_URL=http://"), field("X_CATWALK_ADMIN_URL=http://")) {
+            return [address, admin];
         }
     }
 }

@@ -24,6 +24,10 @@ pub enum Command {
     Dev(Dev),
     /// Serve with the database of the configuration.
     Serve(Settings),
+    /// Have a running server read its settings anew: workers are replaced one after the other, and no request is lost.
+    Reload(Ask),
+    /// Have the binary that lies in its place take over from a running server, which goes on if that can't serve.
+    Upgrade(Ask),
     /// Check the configuration, and with --database what it points to.
     Check(Check),
     /// Print every setting with its effective value and where it is from.
@@ -90,6 +94,19 @@ pub enum CacheVerb {
 }
 
 #[derive(Debug, Args)]
+pub struct Ask {
+    /// Return when it is done, not when it has begun.
+    #[arg(long)]
+    pub wait: bool,
+    /// The server's runtime directory [default: as configured, or that of `dev` here].
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// TOML file with settings.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct Settings {
     /// TOML file with settings.
     #[arg(long, value_name = "FILE")]
@@ -99,7 +116,7 @@ pub struct Settings {
     pub database_url: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Dev {
     /// Where the private cluster lives.
     #[arg(long, value_name = "DIR", default_value = ".catwalk")]

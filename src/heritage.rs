@@ -16,6 +16,8 @@ use crate::keep::{self, Kept};
 use crate::metrics::MetricsPage;
 use crate::os::mmap::Hold;
 use crate::os::{clock, fork, socket};
+use crate::limits::workers_room;
+use crate::succession::{Inheritance, Listeners};
 use crate::runtime_directory::{self, RuntimeDirectory};
 use crate::slots::Slots;
 use crate::throttle::Throttle;
@@ -26,28 +28,44 @@ pub struct Heritage {
     pub config: Config,
     pub arena: Arc<Arena>,
     /// Says to a later server that this one's processes use the arena.
-    _hold: Hold,
+    pub hold: Hold,
     /// None: there is none, or another server has it.
     pub directory: Option<RuntimeDirectory>,
     pub slots: Slots,
     pub metrics: MetricsPage,
     pub throttle: Throttle,
     pub topology: Topology,
-    /// One listener a worker, all on the same address, all owned by the master: a worker's death closes none.
-    pub listeners: Vec<TcpListener>,
+    /// All on the same address, all owned by the master: a worker's death closes none. One a worker, or those of a socket unit.
+    pub http: Listeners,
     pub address: SocketAddr,
     /// The same for HTTPS; empty where none is served.
-    pub tls_listeners: Vec<TcpListener>,
+    pub https: Listeners,
     pub tls: Option<Arc<Tls>>,
+    /// For whoever runs this server; every worker accepts from each.
+    pub admin: Listeners,
+    /// Workers to begin with.
     pub workers: usize,
     /// CPUs to pin workers to, in turn.
     pub cpus: Vec<usize>,
 }
 
 impl Heritage {
-    /// Where HTTPS is served.
-    pub fn tls_address(&self) -> Option<SocketAddr> {
-        self.tls_listeners.first().and_then(|listener| listener.local_addr().ok())
+    /// Listeners that are shared out among workers: each number stands for one of HTTP, of HTTPS, or one of both.
+    pub fn listeners(&self) -> usize {
+        self.http.sockets.len().max(self.https.sockets.len())
+    }
+
+    /// Opens another listener of each kind, for one more worker, where they are this server's own.
+    ///
+    /// # Errors
+    /// Why there is none: workers go on sharing those that are there.
+    pub fn add_listeners(&mut self) -> nix::Result<()> {
+        for listeners in [&mut self.http, &mut self.https] {
+            if let (Some(address), false) = (listeners.address(), listeners.are_units) {
+                listeners.sockets.extend(socket::listen_beside(address, 1, may_minihttp::limits::BACKLOG)?);
+            }
+        }
+        Ok(())
     }
 
     /// Arena and metrics page, opened anew to look at only.
@@ -58,62 +76,106 @@ impl Heritage {
         Ok([self.arena.memory().reopen()?, self.metrics.memory().reopen()?])
     }
 
-    /// Reads certificate and key anew: workers born from now on have them, those that live read them themselves.
+    /// Takes settings over for the workers that are forked from now on; returns those in force until now.
     ///
     /// # Errors
-    /// Why the files can't be used; what was read before stays in force.
-    pub fn reload_tls(&self) -> Result<()> {
-        if let (Some(tls), Some(files)) = (&self.tls, &self.config.tls) {
-            tls.replace(&read_tls(files)?);
+    /// Why certificate or key can't be used; nothing has changed then.
+    pub fn replace_config(&mut self, config: Config) -> Result<Config> {
+        if let (Some(_), Some(files)) = (&self.tls, &config.tls) {
+            self.tls = Some(Arc::new(read_tls(files)?));
         }
-        Ok(())
+        self.throttle.set_rate(config.write_rate, config.write_burst);
+        Ok(std::mem::replace(&mut self.config, config))
     }
 }
 
-/// Makes the listeners and the shared memory. Nothing here reads a record or starts a thread.
+/// Makes the listeners and the shared memory, or takes over what this process was born with. Nothing here reads a record or starts a
+/// thread.
 ///
 /// # Errors
 /// A taken port or too little memory, with what to do about it.
-pub fn create(mut config: Config) -> Result<Heritage> {
+pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
     let workers = config.workers();
-    let listeners = listen(config.listen, workers, "--listen")?;
-    let (tls, tls_listeners) = match &config.tls {
-        Some(files) => (Some(Arc::new(read_tls(files)?)), listen(files.listen, workers, "tls.listen =")?),
-        None => (None, Vec::new()),
-    };
-    let address = listeners[0].local_addr().context("asking for the listener's address")?;
+    let Inheritance { http, https, admin, arena, estate } = born_with;
+    let http = listeners(http, Some(config.listen), workers, "--listen")?;
+    let https = listeners(https, config.tls.as_ref().map(|files| files.listen), workers, "tls.listen =")?;
+    let tls = config.tls.as_ref().map(|files| read_tls(files).map(Arc::new)).transpose()?;
+    let admin = admin_listener(admin, &config)?;
+    let address = http.address().context("asking for the listener's address")?;
     config.set_address(address);
-    let cache_size_bytes = config.cache_size_bytes();
-    let directory = runtime_directory(&config)?;
-    let purpose = Purpose { cache_size_bytes, workers, settings: config.settings_hash() };
-    let Kept { arena, slots, hold } = keep::obtain(&purpose, directory.as_ref(), seed())?;
-    let metrics = MetricsPage::create(slots.count()).context("allocating the metrics page")?;
+    let directory = runtime_directory(&config, estate.is_some())?;
+    let purpose = Purpose {
+        cache_size_bytes: config.cache_size_bytes(),
+        workers: workers_room(workers),
+        settings: config.settings_hash(),
+        nodes: config.nodes_hash(),
+    };
+    let Kept { arena, slots, hold, joined } = keep::obtain(&purpose, directory.as_ref(), arena, estate, seed())?;
+    let joined = joined.unwrap_or_default();
+    let metrics = MetricsPage::join_or_create(joined.metrics, slots.count()).context("allocating the metrics page")?;
     // In development the only client is whoever develops.
     let includes_loopback = !config.is_development();
-    let throttle = Throttle::create(config.write_rate, config.write_burst, includes_loopback, seed())
+    let throttle = Throttle::join_or_create(joined.throttle, includes_loopback, arena.seed())
         .context("allocating the table of client addresses")?;
-    let topology = Topology::create(config.nodes().len()).context("allocating the page of database nodes")?;
+    throttle.set_rate(config.write_rate, config.write_burst);
+    let topology = Topology::join_or_create(joined.nodes, config.nodes().len(), config.nodes_hash())
+        .context("allocating the page of database nodes")?;
     Ok(Heritage {
         slots,
         topology,
         arena,
-        _hold: hold,
+        hold,
         directory,
         metrics,
         throttle,
-        listeners,
+        http,
         address,
-        tls_listeners,
+        https,
         tls,
+        admin,
         workers,
         cpus: config.machine().cpus.clone(),
         config,
     })
 }
 
+/// Listeners that were inherited, if they are where they are to be, with more beside them where there are fewer than `workers`.
+fn listeners(inherited: Listeners, address: Option<SocketAddr>, workers: usize, setting: &str) -> Result<Listeners> {
+    let Some(address) = address else { return Ok(Listeners::default()) };
+    match inherited.address() {
+        Some(found) if inherited.are_units => {
+            log::info!("{found} is a socket unit's: {setting} is not looked at");
+            Ok(inherited)
+        }
+        Some(found) if found == address || (address.port() == 0 && found.ip() == address.ip()) => {
+            let mut sockets = inherited.sockets;
+            let missing = workers.saturating_sub(sockets.len());
+            let more = socket::listen_beside(found, missing, may_minihttp::limits::BACKLOG);
+            sockets.extend(more.with_context(|| format!("listening on {found} with {missing} more"))?);
+            Ok(Listeners { sockets, are_units: false })
+        }
+        _ => Ok(Listeners { sockets: listen(address, workers, setting)?, are_units: false }),
+    }
+}
+
+/// One listener that all workers accept from. A place that nobody has asked for may be taken.
+fn admin_listener(inherited: Listeners, config: &Config) -> Result<Listeners> {
+    match listeners(inherited, config.admin_listen, 1, "admin.listen =") {
+        Err(e) if !config.is_given("admin.listen") => {
+            log::warn!("/metrics is not served: {e:#}");
+            Ok(Listeners::default())
+        }
+        done => done,
+    }
+}
+
 /// The configured directory, if it is to be had: who has none serves all the same.
-fn runtime_directory(config: &Config) -> Result<Option<RuntimeDirectory>> {
+fn runtime_directory(config: &Config, is_successor: bool) -> Result<Option<RuntimeDirectory>> {
     let Some(path) = runtime_directory::path(&config.runtime_dir) else { return Ok(None) };
+    if is_successor {
+        // The master before this one has it still, and leaves it to this one.
+        return RuntimeDirectory::open(&path).map(Some);
+    }
     match RuntimeDirectory::take(&path) {
         Ok(None) => {
             log::warn!(

@@ -7,6 +7,16 @@ use std::time::Duration;
 pub const FEEDS: usize = 1;
 /// Workers at most; beyond it more cores no longer help one PostgreSQL.
 pub const WORKERS_MAX: usize = 128;
+/// Workers that an arena has room for whose server begins with `workers`: more may be asked for while it runs.
+pub const fn workers_room(workers: usize) -> usize {
+    let room = if workers < 2 { 4 } else { workers * 2 };
+    if room > WORKERS_MAX {
+        WORKERS_MAX
+    } else {
+        room
+    }
+}
+
 /// Slots for `workers` and the feed: each may have a draining predecessor, and two are spare for an upgrade.
 pub const fn slots_for(workers: usize) -> usize {
     2 * (workers + FEEDS) + 2
@@ -182,6 +192,12 @@ pub const HTTP_CONNECTION_SIZE_BYTES: usize = 16 * 1024;
 /// Bytes of an answer that the kernel holds without having sent them.
 pub const SOCKET_UNSENT_MAX_BYTES: usize = 128 * 1024;
 
+/// Lines of the access log that a worker gathers before it writes them.
+pub const ACCESS_BUFFER_SIZE_BYTES: usize = 64 * 1024;
+
+/// Connections of a worker for whoever runs the server.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
 /// How often a worker beats.
 pub const BEAT_PERIOD: Duration = Duration::from_millis(250);
 /// A worker whose beat is older is killed.
@@ -192,8 +208,17 @@ pub const RESPAWN_PAUSES_MS: [u64; 7] = [0, 100, 200, 500, 1000, 2000, 5000];
 pub const RESPAWN_HEALTHY_AFTER: Duration = Duration::from_secs(5);
 /// Deaths in a row from which a slot counts as crash-looping.
 pub const CRASH_LOOP_DEATHS: u32 = 5;
-/// Drain: idle connections are kept this long, so that requests on their way are answered.
+/// Drain without a successor: idle connections are kept this long, so that requests on their way are answered, and those on which no
+/// request has come yet so long. With one both are kept until the drain is over.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
+pub const DRAIN_FRESH_GRACE: Duration = Duration::from_millis(2_500);
+
+/// Longest wait of a new worker for the answer to its own request, before it counts as serving.
+pub const SELF_CHECK_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for a worker's successor to serve; then the old one stays.
+pub const SUCCESSOR_MAX: Duration = Duration::from_secs(15);
+/// The same for a new master and all its workers.
+pub const SUCCESSION_MAX: Duration = Duration::from_secs(30);
 
 /// The same once the master is gone: a server that comes after it waits for the memory that this one uses, so long at most.
 pub const ORPHAN_DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -207,6 +232,9 @@ pub const CSV_JOIN_LINES_MAX: usize = 64;
 const _: () = assert!(BUCKET_ITEMS == 7);
 const _: () = assert!(RECORD_SIZE_MAX_BYTES <= SEGMENT_SIZE_SMALL_BYTES);
 const _: () = assert!(VALUE_SIZE_MAX_BYTES + 3 * CODED_SIZE_MAX_BYTES < RECORD_SIZE_MAX_BYTES);
+const _: () = assert!(SELF_CHECK_MAX.as_millis() < SUCCESSOR_MAX.as_millis());
+const _: () = assert!(SUCCESSOR_MAX.as_millis() < SUCCESSION_MAX.as_millis());
+const _: () = assert!(DRAIN_IDLE_GRACE.as_millis() < DRAIN_FRESH_GRACE.as_millis());
 const _: () = assert!(ORPHAN_DRAIN_MAX.as_millis() < ORPHANS_WAIT_MAX.as_millis());
 const _: () = assert!(LEASE_MAX.as_millis() * 2 <= DATABASE_WAIT_MAX.as_millis());
 const _: () =

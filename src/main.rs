@@ -3,13 +3,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use catwalk::cli::{Check, Cli, Command, Export, Job, Load, Seed, Settings};
 use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
 use catwalk::master::events::Events;
-use catwalk::{db, dev, etl, heritage, inspect, master, setup};
+use catwalk::succession::Inheritance;
+use catwalk::{ask, db, dev, etl, heritage, inspect, logging, master, setup};
 use clap::Parser;
 
 #[global_allocator]
@@ -32,7 +33,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<i32> {
     match command {
         Command::Dev(args) => dev::run(&args),
-        Command::Serve(settings) => serve(&settings),
+        Command::Serve(settings) => serve(settings),
+        Command::Reload(args) => ask::reload(&args),
+        Command::Upgrade(args) => ask::upgrade(&args),
         Command::Check(args) => check(&args),
         Command::Config(settings) => {
             print!("{}", read(&settings)?.describe());
@@ -47,24 +50,44 @@ fn run(command: Command) -> Result<i32> {
     }
 }
 
-fn read(settings: &Settings) -> Result<Config> {
+fn sources(settings: &Settings) -> Result<Sources> {
     let mut sources = Sources::read(settings.config.as_deref())?;
     sources.flag("--database-url", "database.url", settings.database_url.as_deref());
-    let config = Config::new(sources)?;
-    catwalk::start_log(config.log);
+    Ok(sources)
+}
+
+fn read(settings: &Settings) -> Result<Config> {
+    let config = Config::new(sources(settings)?)?;
+    logging::start(config.log, config.log_format);
     Ok(config)
 }
 
-fn serve(settings: &Settings) -> Result<i32> {
-    let config = read(settings)?;
+fn serve(settings: Settings) -> Result<i32> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let config = read(&settings)?;
     db::addresses(&config.nodes(), "catwalk")?;
     let events = Events::open()?;
-    let heritage = heritage::create(config)?;
+    let mut born_with = Inheritance::take()?;
+    let predecessor = born_with.estate.as_mut().map(|estate| estate.master.try_clone()).transpose()?;
+    let heritage = heritage::create(config, born_with)?;
     log::info!("serving http://{} with {} workers", heritage.address, heritage.workers);
-    if let Some(tls) = heritage.tls_address() {
+    if let Some(tls) = heritage.https.address() {
         log::info!("serving https://{tls}");
     }
-    Ok(master::run(heritage, events, None, String::new()))
+    let reread = move |before: &Config| {
+        let renewed = before.renewed(sources(&settings)?)?;
+        db::addresses(&renewed.0.nodes(), "catwalk")?;
+        Ok(renewed)
+    };
+    let setup = master::Setup {
+        events,
+        companion: None,
+        announce: String::new(),
+        reread: Box::new(reread),
+        predecessor,
+        program,
+    };
+    Ok(master::run(heritage, setup))
 }
 
 fn check(args: &Check) -> Result<i32> {

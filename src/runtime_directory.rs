@@ -23,8 +23,8 @@ pub struct RuntimeDirectory {
     path: PathBuf,
     /// Names in it are reached by way of this: a socket's own path holds 107 bytes.
     dir: File,
-    /// The lock goes when any descriptor of the file is closed, so this one stays open.
-    _lock: File,
+    /// The lock goes when any descriptor of the file is closed, so this one stays open. None: it is not taken yet, or no longer.
+    lock: Option<File>,
 }
 
 /// The directory that is asked for, if any.
@@ -54,6 +54,15 @@ impl RuntimeDirectory {
     /// # Errors
     /// What keeps it from being made, or a directory that others may write to.
     pub fn take(path: &Path) -> Result<Option<RuntimeDirectory>> {
+        let mut directory = RuntimeDirectory::open(path)?;
+        Ok(directory.claim()?.then_some(directory))
+    }
+
+    /// The same without taking it: another server has it, which this one is to succeed.
+    ///
+    /// # Errors
+    /// As `take`.
+    pub fn open(path: &Path) -> Result<RuntimeDirectory> {
         let tell = || format!("taking {} as the runtime directory", path.display());
         DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(tell)?;
         let dir = File::open(path).with_context(tell)?;
@@ -64,11 +73,24 @@ impl RuntimeDirectory {
                 path.display()
             );
         }
-        let lock = File::create(inside(&dir, "lock")).with_context(tell)?;
-        match lock_for_process(&lock).with_context(tell)? {
-            true => Ok(Some(RuntimeDirectory { path: path.to_path_buf(), dir, _lock: lock })),
-            false => Ok(None),
-        }
+        Ok(RuntimeDirectory { path: path.to_path_buf(), dir, lock: None })
+    }
+
+    /// Takes it, if nobody has it.
+    ///
+    /// # Errors
+    /// What keeps its lock from being made.
+    pub fn claim(&mut self) -> Result<bool> {
+        let tell = || format!("taking {} as the runtime directory", self.path.display());
+        let lock = File::create(inside(&self.dir, "lock")).with_context(tell)?;
+        let is_free = lock_for_process(&lock).with_context(tell)?;
+        self.lock = is_free.then_some(lock);
+        Ok(is_free)
+    }
+
+    /// Gives it up to a successor.
+    pub fn leave(&mut self) {
+        self.lock = None;
     }
 
     pub fn path(&self) -> &Path {

@@ -48,8 +48,23 @@ impl Slots {
         self.layout.slots
     }
 
-    pub fn workers(&self) -> usize {
+    /// Workers that there is room for.
+    pub fn room(&self) -> usize {
         self.layout.workers
+    }
+
+    /// Workers that are to serve.
+    pub fn set_wanted(&self, workers: usize) {
+        self.memory.word(header::WANTED).store(workers as u64, Ordering::Relaxed);
+    }
+
+    pub fn wanted(&self) -> usize {
+        self.memory.word(header::WANTED).load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether nobody's life is in the slot.
+    pub fn is_free(&self, slot: usize) -> bool {
+        self.phase(slot) == Phase::Empty && self.pid(slot).is_none()
     }
 
     fn word(&self, slot: usize, offset: usize) -> &std::sync::atomic::AtomicU64 {

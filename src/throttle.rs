@@ -11,6 +11,7 @@
 //! least lately. One word says everything about an address, so a compare-and-swap is all the order that is needed.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -29,22 +30,36 @@ const TICK_SHIFT: u32 = 16;
 pub struct Throttle {
     memory: Arc<SharedMemory>,
     seed: u64,
-    /// Pause between two writes, and how far ahead of now a burst may be, in ticks; None: no limit.
-    rate: Option<(u64, u64)>,
     /// Whether this machine's own addresses are limited.
     includes_loopback: bool,
 }
 
+/// Words of the limit, behind the table: pause between two writes, and how far ahead of now a burst may be, in ticks; 0: no limit.
+const PAUSE_AT: usize = THROTTLE_SETS * SET_WORDS * 8;
+const AHEAD_AT: usize = PAUSE_AT + 8;
+
 impl Throttle {
-    /// `per_second` writes an address, `burst` at once; 0 a second: no limit.
+    /// The table that was handed on, or an empty one; no limit yet. Addresses are hashed with `seed`.
     ///
     /// # Errors
     /// ENOMEM or ENOSPC.
-    pub fn create(per_second: u64, burst: u64, includes_loopback: bool, seed: u64) -> nix::Result<Throttle> {
-        let memory = Arc::new(SharedMemory::create("catwalk-throttle", THROTTLE_SETS * SET_WORDS * 8)?);
-        let pause = 1_000_000_000_u64.checked_div(per_second).map(|ns| (ns >> TICK_SHIFT).max(1));
-        let rate = pause.map(|pause| (pause, pause.saturating_mul(burst.max(1))));
-        Ok(Throttle { memory, seed, rate, includes_loopback })
+    pub fn join_or_create(handed_on: Option<OwnedFd>, includes_loopback: bool, seed: u64) -> nix::Result<Throttle> {
+        let memory = match handed_on.and_then(|fd| SharedMemory::open_trusted(fd).ok()) {
+            Some(memory) if memory.size_bytes() == AHEAD_AT + 8 => memory,
+            _ => SharedMemory::create("catwalk-throttle", AHEAD_AT + 8)?,
+        };
+        Ok(Throttle { memory: Arc::new(memory), seed, includes_loopback })
+    }
+
+    /// `per_second` writes an address, `burst` at once; 0 a second: no limit.
+    pub fn set_rate(&self, per_second: u64, burst: u64) {
+        let pause = 1_000_000_000_u64.checked_div(per_second).map_or(0, |ns| (ns >> TICK_SHIFT).max(1));
+        self.memory.word(AHEAD_AT).store(pause.saturating_mul(burst.max(1)), Ordering::Relaxed);
+        self.memory.word(PAUSE_AT).store(pause, Ordering::Relaxed);
+    }
+
+    pub fn memory(&self) -> &SharedMemory {
+        &self.memory
     }
 
     /// Counts a write of `client` at `now_ns` (CLOCK_BOOTTIME).
@@ -52,7 +67,11 @@ impl Throttle {
     /// # Errors
     /// The seconds after which one will be taken.
     pub fn admit(&self, client: IpAddr, now_ns: u64) -> Result<(), u32> {
-        let Some((pause, ahead_max)) = self.rate else { return Ok(()) };
+        let limit = |at: usize| self.memory.word(at).load(Ordering::Relaxed);
+        let (pause, ahead_max) = (limit(PAUSE_AT), limit(AHEAD_AT));
+        if pause == 0 {
+            return Ok(());
+        }
         if client.is_loopback() && !self.includes_loopback {
             return Ok(());
         }
@@ -98,13 +117,19 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    fn create(per_second: u64, burst: u64, includes_loopback: bool, seed: u64) -> nix::Result<Throttle> {
+        let throttle = Throttle::join_or_create(None, includes_loopback, seed)?;
+        throttle.set_rate(per_second, burst);
+        Ok(throttle)
+    }
+
     fn address(n: u32) -> IpAddr {
         IpAddr::from(std::net::Ipv4Addr::from_bits(0x0A00_0000 + n))
     }
 
     #[test]
     fn a_burst_then_the_rate() {
-        let throttle = Throttle::create(10, 5, true, 1).unwrap();
+        let throttle = create(10, 5, true, 1).unwrap();
         let admit = |now| throttle.admit(address(1), now).is_ok();
         let start = 77 * SECOND;
         assert_eq!((0..9).filter(|_| admit(start)).count(), 5);
@@ -117,7 +142,7 @@ mod tests {
 
     #[test]
     fn workers_count_together() {
-        let throttle = Throttle::create(1, 1000, true, 1).unwrap();
+        let throttle = create(1, 1000, true, 1).unwrap();
         let admitted: usize = std::thread::scope(|scope| {
             let count = || (0..1000).filter(|_| throttle.admit(address(3), SECOND).is_ok()).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
@@ -128,9 +153,9 @@ mod tests {
 
     #[test]
     fn who_is_limited() {
-        let unlimited = Throttle::create(0, 0, true, 1).unwrap();
+        let unlimited = create(0, 0, true, 1).unwrap();
         assert!((0..1000).all(|_| unlimited.admit(address(1), SECOND).is_ok()));
-        let limited = Throttle::create(1, 1, false, 1).unwrap();
+        let limited = create(1, 1, false, 1).unwrap();
         let admit = |text: &str| limited.admit(text.parse().unwrap(), SECOND).is_ok();
         assert!((0..9).all(|_| admit("127.0.0.1") && admit("::1")));
         assert!(admit("2001:db8::1") && !admit("2001:db8::ffff") && admit("2001:db8:0:1::1"));

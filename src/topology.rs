@@ -8,6 +8,7 @@
 //! Each word stands for itself, but for the reign: it counts up after the others of a new primary are there.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ mod at {
     pub const WRITTEN: usize = 32;
     pub const SEGMENT_SIZE: usize = 40;
     pub const WANTED: usize = 48;
+    pub const HASH: usize = 56;
     pub const SECRET: usize = 64;
     pub const NODES: usize = 128;
     pub const NODE_SIZE: usize = 64;
@@ -92,6 +94,21 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// The page that was handed on, if it is of the same nodes (`hash`: their addresses as one number); else one of `nodes` nodes of which
+    /// nothing is known, but that a single one is the primary.
+    ///
+    /// # Errors
+    /// ENOMEM or ENOSPC.
+    pub fn join_or_create(handed_on: Option<OwnedFd>, nodes: usize, hash: u64) -> nix::Result<Topology> {
+        let joined = handed_on.and_then(|fd| SharedMemory::open_trusted(fd).ok());
+        if let Some(memory) = joined.filter(|memory| memory.word(at::HASH).load(Ordering::Relaxed) == hash) {
+            return Ok(Topology { memory: Arc::new(memory), nodes });
+        }
+        let topology = Topology::create(nodes)?;
+        topology.set(at::HASH, hash);
+        Ok(topology)
+    }
+
     /// Of `nodes` nodes, of which nothing is known; but a single one is the primary.
     ///
     /// # Errors
@@ -103,6 +120,10 @@ impl Topology {
             topology.set(at::PRIMARY, 1);
         }
         Ok(topology)
+    }
+
+    pub fn memory(&self) -> &SharedMemory {
+        &self.memory
     }
 
     pub fn nodes(&self) -> usize {

@@ -299,7 +299,7 @@ impl Fetcher {
 
     fn board(&self, key: Key, asked_ns: u64, may_be_underway: bool) -> (Arc<Flight>, Boarded) {
         // The watermark before the token, as in a lookup: it says which changes the token has seen.
-        let trusted = self.cache.is_trusted(asked_ns, 0);
+        let trusted = self.cache.is_trusted(asked_ns);
         let token = self.cache.token(key);
         let mut state = self.state.lock();
         if let Some(flight) = state.flights.get(&key).filter(|f| f.token == token) {

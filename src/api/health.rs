@@ -9,7 +9,8 @@ use crate::api::Site;
 use crate::cache::watermark::{self, Reason, State};
 use crate::db::pool::Lane;
 use crate::limits::BEAT_STUCK_AFTER;
-use crate::metrics::render::{render, Gauge};
+use crate::metrics::render::render;
+use crate::metrics::Gauge;
 use crate::os::clock;
 use crate::topology::State as NodeState;
 
@@ -94,12 +95,12 @@ fn check_feed(site: &Site) -> Check {
     if !matches!(reason, Reason::Nothing | Reason::NoCursor) {
         detail += &format!("; everything was voided {:.0} s ago: {reason}", seconds_since(voided_ns));
     }
-    Check { ok: state == State::Following && site.cache.is_trusted(now_ns, 0), detail }
+    Check { ok: state == State::Following && site.cache.is_trusted(now_ns), detail }
 }
 
 fn check_workers(site: &Site) -> Check {
     let limit_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
-    let (serving, wanted) = (site.slots.serving(limit_ns), site.slots.workers());
+    let (serving, wanted) = (site.slots.serving(limit_ns), site.slots.wanted());
     let loops = site.slots.crash_loops();
     let detail = match loops {
         0 => format!("{serving} of {wanted} serving"),
@@ -111,39 +112,18 @@ fn check_workers(site: &Site) -> Check {
 
 /// `GET /metrics`: the same from every worker.
 pub fn metrics(site: &Site, rsp: &mut Response<'_>) {
-    let layout = site.cache.arena().layout();
+    let (page, layout) = (site.metrics.page(), site.cache.arena().layout());
     let limit_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
     let watermark_ns = watermark::watermark_ns(site.cache.arena());
-    let waiting = |(_, begun, left)| {
-        site.metrics.page().total(begun).saturating_sub(site.metrics.page().total(left)) as f64
-    };
+    let waiting = |(_, begun, left)| page.total(begun).saturating_sub(page.total(left)) as f64;
     let gauges = [
-        Gauge {
-            name: "catwalk_db_lane_waiting",
-            help: "Reads and writes that wait for a lane now.",
-            value: WAITS.into_iter().map(waiting).sum(),
-        },
-        Gauge {
-            name: "catwalk_feed_watermark_age_seconds",
-            help: "Age of the time up to which every change is applied; over cache.staleness_max answers come from the database.",
-            value: clock::boottime_ns().saturating_sub(watermark_ns) as f64 / 1e9,
-        },
-        Gauge {
-            name: "catwalk_cache_size_bytes",
-            help: "Room for records.",
-            value: (layout.segments * layout.segment_size) as f64,
-        },
-        Gauge {
-            name: "catwalk_workers_serving",
-            help: "Workers that serve and beat.",
-            value: site.slots.serving(limit_ns) as f64,
-        },
-        Gauge {
-            name: "catwalk_workers_crash_looping",
-            help: "Slots whose workers keep dying; the log has the reason.",
-            value: site.slots.crash_loops() as f64,
-        },
+        (Gauge::LaneWaiting, WAITS.into_iter().map(waiting).sum()),
+        (Gauge::WatermarkAge, clock::boottime_ns().saturating_sub(watermark_ns) as f64 / 1e9),
+        (Gauge::CacheSize, (layout.segments * layout.segment_size) as f64),
+        (Gauge::WorkersServing, site.slots.serving(limit_ns) as f64),
+        (Gauge::WorkersWanted, site.slots.wanted() as f64),
+        (Gauge::WorkersCrashLooping, site.slots.crash_loops() as f64),
     ];
     rsp.header("Content-Type: text/plain; version=0.0.4; charset=utf-8").header("Cache-Control: no-store");
-    rsp.body_vec(render(site.metrics.page(), &gauges).into_bytes());
+    rsp.body_vec(render(page, &gauges).into_bytes());
 }

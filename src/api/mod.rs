@@ -1,6 +1,7 @@
 //! HTTP joined with cache and database: one file a noun, `route` is the index.
 //! Runs in: worker.
 
+pub mod access;
 pub mod admin;
 pub mod answer;
 pub mod audit;
@@ -42,8 +43,10 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::db::Nodes;
 use crate::metrics::{Counter, SlotMetrics};
+use crate::os::clock;
 use crate::slots::Slots;
 use crate::throttle::Throttle;
+use access::Access;
 use audit::Audit;
 use fetch::Fetcher;
 use reply::Policy;
@@ -62,6 +65,7 @@ pub struct Site {
     pub metrics: SlotMetrics,
     pub policy: Policy,
     pub audit: Arc<Audit>,
+    pub access: Access,
     /// Set once the database's schema and identity have been checked; the reason while it has not.
     pub database_state: parking_lot::Mutex<Result<(), String>>,
     /// This box, to others.
@@ -97,6 +101,7 @@ impl Site {
             metrics,
             policy,
             audit,
+            access: Access::open(&config.access_log),
             database_state,
             box_id,
             request_ids,
@@ -123,7 +128,7 @@ pub(crate) fn hex(value: u64) -> [u8; 16] {
     std::array::from_fn(|n| b"0123456789abcdef"[(value >> (60 - 4 * n)) as usize & 15])
 }
 
-/// Makes a service for each connection.
+/// Makes a service for each connection of the public.
 pub struct Factory(pub Arc<Site>);
 
 /// Answers the requests of one connection.
@@ -140,11 +145,13 @@ impl HttpServiceFactory for Factory {
 impl HttpService for Service {
     fn call(&mut self, mut req: Request<'_, '_>, rsp: &mut Response<'_>) -> io::Result<()> {
         let site = &*self.0;
-        site.metrics.count(Counter::Requests);
+        let nth = site.metrics.count(Counter::Requests);
         reply::write_request_id(&req, rsp, || site.request_ids.next());
-        route::answer(site, &mut req, rsp);
-        if log::log_enabled!(log::Level::Debug) {
-            log::debug!("{} {} {} {}", req.client(), req.method(), req.path(), rsp.status());
+        let group = route::answer(site, &mut req, rsp);
+        let took_ns = clock::boottime_ns().saturating_sub(req.received_at_ns());
+        site.metrics.time(group, took_ns);
+        if site.access.notes(nth) {
+            site.access.note(&req, rsp, took_ns);
         }
         site.metrics.count(match rsp.status() {
             200..=299 => Counter::Responses2xx,
@@ -152,6 +159,29 @@ impl HttpService for Service {
             400..=499 => Counter::Responses4xx,
             _ => Counter::Responses5xx,
         });
+        Ok(())
+    }
+}
+
+/// Makes a service for each connection of whoever runs this server.
+pub struct AdminFactory(pub Arc<Site>);
+
+/// Answers its requests, which are counted nowhere: who looks changes nothing.
+pub struct AdminService(Arc<Site>);
+
+impl HttpServiceFactory for AdminFactory {
+    type Service = AdminService;
+
+    fn new_service(&self, _id: usize) -> AdminService {
+        AdminService(self.0.clone())
+    }
+}
+
+impl HttpService for AdminService {
+    fn call(&mut self, req: Request<'_, '_>, rsp: &mut Response<'_>) -> io::Result<()> {
+        let site = &*self.0;
+        reply::write_request_id(&req, rsp, || site.request_ids.next());
+        route::answer_admin(site, &req, rsp);
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ impl Reader {
         keys: usize,
         work: impl Fn(&Client) -> Result<Read<T>, Error>,
     ) -> Result<Found<T>, Error> {
-        let is_known = self.cache.is_trusted(clock::boottime_ns(), 0);
+        let is_known = self.cache.is_trusted(clock::boottime_ns());
         self.read_at(lane, !is_known, keys, work)
     }
 

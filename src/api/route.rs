@@ -9,6 +9,7 @@ use crate::api::web::Page;
 use crate::api::{admin, cart, health, images, pictures, products, questions, reply, reviews, web, Site};
 use crate::cache::Kind;
 use crate::db::writes::{Opinion, Vote};
+use crate::metrics::RouteGroup;
 
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,6 @@ pub enum Route<'p> {
     Web(Page),
     Healthz,
     Readyz,
-    Metrics,
     Nowhere,
 }
 
@@ -78,7 +78,6 @@ pub const PATHS: &[&str] = &[
     "/docs",
     "/healthz",
     "/readyz",
-    "/metrics",
 ];
 
 /// Paths of the older dialect, each with the one that it is another name of.
@@ -127,7 +126,6 @@ pub fn find(path: &str) -> Route<'_> {
         "docs" => Route::Web(Page::Docs),
         "healthz" => Route::Healthz,
         "readyz" => Route::Readyz,
-        "metrics" => Route::Metrics,
         _ => Route::Nowhere,
     }
 }
@@ -210,10 +208,49 @@ fn strip_base(path: &str) -> &str {
     }
 }
 
-/// Answers one request.
-pub fn answer(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) {
+/// Answers one request; returns with whose answers it is timed.
+pub fn answer(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>) -> RouteGroup {
     let path = req.path();
-    dispatch(site, req, rsp, find(&path), &path);
+    let route = find(&path);
+    dispatch(site, req, rsp, route, &path);
+    group(route, req.method())
+}
+
+fn group(route: Route<'_>, method: &str) -> RouteGroup {
+    match route {
+        Route::Products => RouteGroup::Products,
+        Route::Product(_) => RouteGroup::Product,
+        Route::Styles(_) => RouteGroup::Styles,
+        Route::Related(_) => RouteGroup::Related,
+        Route::Vote(..) => RouteGroup::Votes,
+        Route::Reviews(_) | Route::ReviewsOf(_) | Route::Questions(_) | Route::Answers(_) if method == "POST" => {
+            RouteGroup::Posts
+        }
+        Route::Reviews(_) | Route::ReviewsOf(_) => RouteGroup::Reviews,
+        Route::Meta(_) => RouteGroup::Meta,
+        Route::Questions(_) => RouteGroup::Questions,
+        Route::Answers(_) => RouteGroup::Answers,
+        Route::Cart => RouteGroup::Cart,
+        Route::Interactions => RouteGroup::Interactions,
+        Route::Images | Route::RecommendedImage => RouteGroup::Images,
+        Route::Picture(_) => RouteGroup::Pictures,
+        Route::Admin(_) => RouteGroup::Admin,
+        Route::Web(_) | Route::Healthz | Route::Readyz | Route::Nowhere => RouteGroup::Other,
+    }
+}
+
+/// Answers a request of whoever runs this server, on a listener of its own.
+pub fn answer_admin(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) {
+    if !matches!(req.method(), "GET" | "HEAD") {
+        rsp.header("Allow: GET, HEAD");
+        return Problem::method_not_allowed("GET, HEAD").write(site, req, rsp);
+    }
+    match &*req.path() {
+        "/metrics" => health::metrics(site, rsp),
+        "/healthz" => health::alive(rsp),
+        "/readyz" => health::ready(site, rsp),
+        _ => Problem::no_route().write(site, req, rsp),
+    }
 }
 
 fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route: Route<'_>, path: &str) {
@@ -286,7 +323,6 @@ fn show(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route: R
         Route::Web(page) => web::show(site, req, rsp, page),
         Route::Healthz => health::alive(rsp),
         Route::Readyz => health::ready(site, rsp),
-        Route::Metrics => health::metrics(site, rsp),
         Route::ReviewsOf(_) | Route::Vote(..) | Route::Interactions | Route::Nowhere => {
             Problem::no_route().write(site, req, rsp);
         }
@@ -312,7 +348,7 @@ fn change(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route:
 fn is_open(route: Route<'_>) -> bool {
     matches!(
         route,
-        Route::Picture(_) | Route::Web(_) | Route::Healthz | Route::Readyz | Route::Metrics | Route::Nowhere
+        Route::Picture(_) | Route::Web(_) | Route::Healthz | Route::Readyz | Route::Nowhere
     )
 }
 

@@ -83,6 +83,7 @@ impl Arena {
         set(header::CACHE_SIZE_BYTES, purpose.cache_size_bytes as u64);
         set(header::WORKERS, purpose.workers as u64);
         set(header::SETTINGS, purpose.settings);
+        set(header::NODES, purpose.nodes);
         set(header::SEED, seed);
         set(header::EPOCH, 1);
         for segment in 0..layout.segments {
@@ -94,7 +95,7 @@ impl Arena {
         Arena { memory, layout, seed, adopted_ns: 0 }
     }
 
-    /// When this process's master took the arena over from another one (CLOCK_BOOTTIME); 0 where it made it.
+    /// When the arena was last taken over from a server that was gone (CLOCK_BOOTTIME); 0: never.
     #[inline]
     pub fn adopted_ns(&self) -> u64 {
         self.adopted_ns
@@ -187,6 +188,8 @@ pub struct Purpose {
     pub workers: usize,
     /// The settings that answers are made with, as one number.
     pub settings: u64,
+    /// Addresses of the database nodes, as one number.
+    pub nodes: u64,
 }
 
 impl Purpose {
@@ -230,8 +233,8 @@ impl UncheckedArena {
         if layout.size_bytes != found || get(header::SIZE_BYTES) != found as u64 {
             return Err(Gate::Size { found, expected: layout.size_bytes });
         }
-        let seed = get(header::SEED);
-        Ok(Arena { memory, layout, seed, adopted_ns: 0 })
+        let (seed, adopted_ns) = (get(header::SEED), get(header::ADOPTED_NS));
+        Ok(Arena { memory, layout, seed, adopted_ns })
     }
 
     /// Takes an arena over from a master that is gone with all its children, at `now_ns` (CLOCK_BOOTTIME): all gates are passed.
@@ -239,22 +242,39 @@ impl UncheckedArena {
     /// # Errors
     /// The first gate that refuses.
     pub fn adopt(self, purpose: &Purpose, now_ns: u64) -> Result<Arena, Gate> {
-        let mut arena = self.open()?;
+        let mut arena = self.join(purpose)?;
+        let get = |at: usize| arena.load(at, Ordering::Relaxed);
+        let watermark_ns = get(header::WATERMARK_NS);
+        if watermark_ns > now_ns {
+            return Err(Gate::Clock);
+        }
+        let set = |at: usize, value: u64| arena.memory.word(at).store(value, Ordering::Relaxed);
+        // What it says of freshness was said of the database that its server followed: this one's feed has to say it again. Where no
+        // database can be asked, it counts for as long as such answers may be stale, if it was the same one.
+        let is_same = get(header::NODES) == purpose.nodes;
+        set(header::LEFT_NS, if is_same { watermark_ns.max(get(header::LEFT_NS)) } else { 0 });
+        set(header::NODES, purpose.nodes);
+        set(header::WATERMARK_NS, 0);
+        set(header::FOLLOWED_NS, 0);
+        set(header::APPLIED, 0);
+        set(header::ADOPTED_NS, now_ns);
+        arena.adopted_ns = now_ns;
+        Ok(arena)
+    }
+
+    /// Uses an arena together with the master that this one is to succeed: what it says holds.
+    ///
+    /// # Errors
+    /// The first gate that refuses.
+    pub fn join(self, purpose: &Purpose) -> Result<Arena, Gate> {
+        let arena = self.open()?;
         if arena.layout != purpose.layout() {
             return Err(Gate::Layout);
         }
-        if arena.load(header::SETTINGS, Ordering::Relaxed) != purpose.settings {
-            return Err(Gate::Settings);
+        match arena.load(header::SETTINGS, Ordering::Relaxed) == purpose.settings {
+            true => Ok(arena),
+            false => Err(Gate::Settings),
         }
-        if arena.load(header::WATERMARK_NS, Ordering::Relaxed) > now_ns {
-            return Err(Gate::Clock);
-        }
-        // What it says of freshness was said of the database that its server followed: this one's feed has to say it again.
-        arena.memory.word(header::WATERMARK_NS).store(0, Ordering::Relaxed);
-        arena.memory.word(header::FOLLOWED_NS).store(0, Ordering::Relaxed);
-        arena.memory.word(header::APPLIED).store(0, Ordering::Relaxed);
-        arena.adopted_ns = now_ns;
-        Ok(arena)
     }
 }
 

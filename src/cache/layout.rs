@@ -28,7 +28,7 @@ use crate::limits::{
 /// "catwalk" and a zero, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"catwalk\0");
 /// Raised whenever the meaning of a byte changes, or what an answer made of the same rows looks like.
-pub const SCHEMA_VERSION: u64 = 4;
+pub const SCHEMA_VERSION: u64 = 5;
 
 /// Words of the header page, by byte offset.
 pub mod header {
@@ -64,6 +64,14 @@ pub mod header {
     pub const APPLIED: usize = 168;
     /// When the followed node was last looked at.
     pub const FOLLOWED_NS: usize = 176;
+    /// When the arena was last taken over from a server that was gone (CLOCK_BOOTTIME); 0: never.
+    pub const ADOPTED_NS: usize = 184;
+    /// The watermark that server had left, for answers while no database can be reached.
+    pub const LEFT_NS: usize = 192;
+    /// Addresses of the database nodes, as one number.
+    pub const NODES: usize = 200;
+    /// Workers that the master wants to serve.
+    pub const WANTED: usize = 208;
     /// Counted up by each segment that is sealed: the order in which segments are drained. On a line of its own, with the next:
     /// what is above is read by every lookup.
     pub const SEALED: usize = 256;

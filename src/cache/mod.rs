@@ -131,7 +131,7 @@ impl Cache {
     /// Looks `key` up. `now_ns` is CLOCK_BOOTTIME after the request was received.
     pub fn get(&self, key: Key, now_ns: u64) -> Lookup {
         // The watermark first: it says which changes the fence loaded after it has seen.
-        let trusted = self.is_trusted(now_ns, 0);
+        let trusted = self.is_trusted(now_ns);
         if !self.is_on() || !key.fits() {
             return Lookup::Miss;
         }
@@ -153,11 +153,10 @@ impl Cache {
         Lookup::Miss
     }
 
-    /// Whether every change committed until `now_ns`, less the bound and `grace_ns`, is applied to the fences.
+    /// Whether every change committed until `now_ns`, less the bound, is applied to the fences.
     #[inline]
-    pub fn is_trusted(&self, now_ns: u64, grace_ns: u64) -> bool {
-        let age_ns = now_ns.saturating_sub(watermark::watermark_ns(&self.arena));
-        age_ns <= self.ages.watermark_ns.saturating_add(grace_ns)
+    pub fn is_trusted(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(watermark::watermark_ns(&self.arena)) <= self.ages.watermark_ns
     }
 
     /// Whether what was read at `born_ns` is within the bound for a request of `now_ns`, whatever was committed since.
@@ -169,7 +168,8 @@ impl Cache {
     /// be reached.
     pub fn get_stale(&self, key: Key, now_ns: u64) -> Option<Hit> {
         let is_looked_for = self.is_on() && key.fits() && self.ages.stale_ns > 0;
-        if !is_looked_for || !self.is_trusted(now_ns, self.ages.stale_ns) {
+        let age_ns = now_ns.saturating_sub(watermark::left_ns(&self.arena));
+        if !is_looked_for || age_ns > self.ages.watermark_ns.saturating_add(self.ages.stale_ns) {
             return None;
         }
         match self.find(key, now_ns, self.ages.stale_ns) {

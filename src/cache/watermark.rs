@@ -81,6 +81,11 @@ pub fn watermark_ns(arena: &Arena) -> u64 {
     arena.load(header::WATERMARK_NS, Ordering::Acquire)
 }
 
+/// The same, or what the server had left whose arena this was: good for answers while no database can be reached.
+pub fn left_ns(arena: &Arena) -> u64 {
+    watermark_ns(arena).max(arena.load(header::LEFT_NS, Ordering::Relaxed))
+}
+
 /// Every change committed before `now_ns` is applied.
 ///
 /// ORDERING: Release pairs with the Acquire of `watermark_ns`: the fences were raised before.

@@ -2,6 +2,7 @@
 //! Runs in: both, before anything is forked.
 
 pub mod parse;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,62 +19,7 @@ use crate::limits::{
 };
 use crate::machine::Machine;
 use parse::*;
-
-/// One setting: its key in the file (dotted) and its variable (`CATWALK_` + key in capitals, dots as `_`).
-pub struct Setting {
-    pub key: &'static str,
-    pub default: &'static str,
-    pub help: &'static str,
-}
-
-const fn setting(key: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { key, default, help }
-}
-
-/// Every setting there is.
-pub const SETTINGS: &[Setting] = &[
-    setting("listen", "127.0.0.1:8080", "address and port to serve on; port 0 takes a free one"),
-    setting("public_url", "", "address that clients see, for absolute URLs of generated pictures; empty: http:// and the listen address"),
-    setting("workers", "auto", "worker processes; auto: one a core this process may use"),
-    setting("campus", "hr-rfp", "the campus word of product answers"),
-    setting("runtime_dir", "auto", "directory of this user's own in which a running server is found by `catwalk cache`, and, where no service manager keeps descriptors, its cache over a restart; auto: $RUNTIME_DIRECTORY, /run/catwalk for root, else $XDG_RUNTIME_DIR/catwalk; empty: none"),
-    setting("log", "info", "error, warn, info, debug or trace"),
-    setting("database.url", "", "postgresql:// address; DATABASE_URL sets it too"),
-    setting("database.replicas", "", "postgresql:// addresses of streaming replicas: reads go there, and the change feed; a list, or separated by commas. Whoever of all these is no replica takes the writes"),
-    setting("database.replica_lag_max", "100ms", "a replica that lags behind by more is not read from until it has caught up"),
-    setting("database.connections", "auto", "connections of the whole box to each node; auto: five a worker (two for reads by ids, one for lists, two for writes), fewer where the server's max_connections, shared among boxes, takes no more"),
-    setting("database.timeout", "5s", "longest wait for one answer of the database"),
-    setting("cache.size", "auto", "shared memory for the cache; auto: a quarter of the memory; 0: none"),
-    setting("cache.staleness_max", "250ms", "a change, whoever makes it, is served after at most this long; while that can't be known, answers come from the database"),
-    setting("cache.max_age", "1h", "no cached answer is served for longer, changed or not"),
-    setting("cache.missing_max_age", "60s", "the same for products that do not exist"),
-    setting("cache.audit_one_in", "10000", "of the hits, one in so many is read again from the database and compared, behind the requests"),
-    setting("cache.stale_if_error", "60s", "while no database can be reached, answers staler than those bounds by at most this long are served; 0: none"),
-    setting("http.max_age", "0s", "max-age of product answers for clients and proxies; 0: they revalidate each time"),
-    setting("http.max_ages", "", "the same for some kinds of answers, as in reviews=10s, styles=1min; kinds: product, styles, related, list, meta, reviews, questions, answers"),
-    setting("http.origins", "*", "CORS: * or a list of origins, separated by commas"),
-    setting("http.token", "", "if set, shopper routes need Authorization: Bearer with it, or with it alone"),
-    setting("http.admin_token_file", "", "file, readable by its owner only, with the token that /admin and image writes need as Authorization: Bearer; empty: the systemd credential admin-token, if there is one"),
-    setting("http.write_rate", "20", "writes a second from one client address, over it 429; 0: no limit"),
-    setting("http.write_burst", "100", "writes at once from one client address"),
-    setting("cart.anonymous", "auto", "shared: what is put into a cart without a session is shown to all who have none; off; auto: shared in `dev`"),
-    setting("http.connections", "auto", "open connections of the whole box, over it 503; auto: what descriptors and an eighth of the memory allow"),
-    setting("http.headers_max", "100", "header fields of a request, over it 431"),
-    setting("http.head_size_max", "64KiB", "size of a request's head, over it 431"),
-    setting("http.request_line_size_max", "16KiB", "size of a request line, over it 414"),
-    setting("http.body_size_max", "1MiB", "size of a request body, over it 413"),
-    setting("http.header_timeout", "10s", "for a request's head, from its first byte; then 408"),
-    setting("http.body_timeout", "30s", "for a request's body, and a second more for each 8 KiB received; then 408"),
-    setting("http.idle_timeout", "75s", "between two requests of a connection"),
-    setting("http.write_timeout", "30s", "without a byte of an answer taken by the client"),
-    setting("http.trusted_proxies", "", "networks whose Forwarded, X-Forwarded-For and PROXY headers are believed, as in 10.0.0.0/8, fd00::/8"),
-    setting("http.proxy_protocol", "false", "true: connections from trusted proxies begin with a PROXY header, version 1 or 2"),
-    setting("tls.listen", "", "address and port for HTTPS; empty: none"),
-    setting("tls.certificate", "", "PEM file with the certificate and its chain; read again on SIGHUP"),
-    setting("tls.key", "", "PEM file with the certificate's key; read again on SIGHUP"),
-    setting("styles.placeholders", "true", "null photos and skus for a style without, as the old service answered"),
-    setting("shutdown.timeout", "10s", "longest drain before what is left is ended"),
-];
+pub use settings::{Setting, SETTINGS};
 
 /// Which runtime directory is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +28,29 @@ pub enum RuntimeDir {
     Auto,
     None,
     At(PathBuf),
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Journal,
+    Text,
+    Json,
+}
+
+/// Which requests are noted, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    pub sink: AccessSink,
+    pub one_in: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessSink {
+    None,
+    Log,
+    File(PathBuf),
 }
 
 /// Where a value is from.
@@ -156,6 +125,14 @@ impl Sources {
         if let Some(value) = value {
             self.0.insert(key, (value.to_string(), Origin::Flag(flag)));
         }
+    }
+
+    /// Takes what a reload can't change from the sources in force; returns the keys that would have changed.
+    fn keep_fixed(&mut self, in_force: &Sources) -> Vec<&'static str> {
+        let fixed = SETTINGS.iter().filter(|setting| !setting.is_reloaded).map(|setting| setting.key);
+        let changed: Vec<_> = fixed.filter(|key| self.0[key].0 != in_force.0[key].0).collect();
+        changed.iter().for_each(|key| drop(self.0.insert(key, in_force.0[key].clone())));
+        changed
     }
 
     /// Sets a key to which nobody else has given a value.
@@ -293,10 +270,13 @@ pub struct TlsFiles {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    pub admin_listen: Option<SocketAddr>,
     pub public_url: String,
     pub campus: String,
     pub runtime_dir: RuntimeDir,
     pub log: log::LevelFilter,
+    pub log_format: LogFormat,
+    pub access_log: AccessLog,
     pub database_url: String,
     /// Addresses of the nodes beside `database_url`.
     pub replicas: Vec<String>,
@@ -342,12 +322,18 @@ impl Config {
         let text = |key| s.parse(key, |v| Ok(v.to_string()));
         Ok(Config {
             listen: s.parse("listen", parse_address)?,
+            admin_listen: s.parse("admin.listen", parse_no_address)?,
             public_url: s.parse("public_url", parse_public_url)?,
             campus: text("campus")?,
             runtime_dir: s.parse("runtime_dir", parse_runtime_dir)?,
             log: s.parse("log", |v| {
                 v.parse().map_err(|_| "expected error, warn, info, debug or trace".into())
             })?,
+            log_format: s.parse("log_format", parse_log_format)?,
+            access_log: AccessLog {
+                sink: s.parse("access_log", parse_access_log)?,
+                one_in: s.parse("access_log_one_in", |v| parse_number(v, 1, u32::MAX as usize).map(|n| n as u64))?,
+            },
             database_url: text("database.url")?,
             replicas: s.parse("database.replicas", parse_replicas)?,
             replica_lag_max: s.parse("database.replica_lag_max", parse_lag)?,
@@ -380,6 +366,27 @@ impl Config {
             machine: Machine::detect(),
             sources: sources.clone(),
         })
+    }
+
+    /// The settings of `sources`, but for those that a reload can't change: they stay, and are named if they would have changed.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn renewed(&self, mut sources: Sources) -> Result<(Config, Vec<&'static str>), ConfigError> {
+        let kept = sources.keep_fixed(&self.sources);
+        let config = Config {
+            listen: self.listen,
+            public_url: self.public_url.clone(),
+            cache_size: self.cache_size,
+            is_development: self.is_development,
+            ..Config::new(sources)?
+        };
+        Ok((config, kept))
+    }
+
+    /// Whether a value was given to `key`.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.sources.0.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)
     }
 
     pub fn machine(&self) -> &Machine {
@@ -448,6 +455,11 @@ impl Config {
         if self.public_url.is_empty() {
             self.public_url = format!("http://{address}");
         }
+    }
+
+    /// Addresses of the database nodes, as one number.
+    pub fn nodes_hash(&self) -> u64 {
+        rapidhash::v3::rapidhash_v3(self.nodes().join("\n").as_bytes())
     }
 
     /// The settings that answers are made with, as one number: cached answers of other settings are of no use.
@@ -538,8 +550,7 @@ fn read_proxies(s: &Sources) -> Result<Proxies, ConfigError> {
 }
 
 fn read_tls(s: &Sources) -> Result<Option<TlsFiles>, ConfigError> {
-    let listen =
-        s.parse("tls.listen", |v| if v.is_empty() { Ok(None) } else { parse_address(v).map(Some) })?;
+    let listen = s.parse("tls.listen", parse_no_address)?;
     let Some(listen) = listen else {
         let unused = |v: &str| match v.is_empty() {
             true => Ok(()),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cache::record::{Kind, KINDS};
-use crate::config::RuntimeDir;
+use crate::config::{AccessSink, LogFormat, RuntimeDir};
 use crate::limits::{CACHE_SIZE_MIN_BYTES, CACHE_STALENESS_MIN, NODES_MAX, NODE_PERIOD};
 
 /// Shortest token that counts as a secret.
@@ -16,6 +16,30 @@ const TOKEN_LEN_MIN: usize = 16;
 
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected ADDRESS:PORT, as in 127.0.0.1:8080".into())
+}
+
+/// The same, or nothing.
+pub(super) fn parse_no_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    (!text.is_empty()).then(|| parse_address(text)).transpose()
+}
+
+pub(super) fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "journal" => Ok(LogFormat::Journal),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected auto, journal, text or json".into()),
+    }
+}
+
+pub(super) fn parse_access_log(text: &str) -> Result<AccessSink, String> {
+    match text {
+        "" => Ok(AccessSink::None),
+        "log" => Ok(AccessSink::Log),
+        path if path.starts_with('/') => Ok(AccessSink::File(path.into())),
+        _ => Err("expected an absolute path, log, or nothing".into()),
+    }
 }
 
 pub(super) fn parse_bool(text: &str) -> Result<bool, String> {

@@ -156,6 +156,12 @@ impl Nodes {
         self.nodes.iter().enumerate().map(of).collect()
     }
 
+    /// Connections to all nodes that live, and places for some.
+    pub fn occupancy(&self) -> (usize, usize) {
+        let each = self.nodes.iter().map(|node| node.pool.occupancy());
+        each.fold((0, 0), |(live, places), (l, p)| (live + l, places + p))
+    }
+
     /// Some live connection: the primary's if it is to be had, for which this waits as [`Pool::client`] does.
     pub fn any_client(&self, lane: Lane) -> Result<Client, Error> {
         let of_primary = self.topology.reign().map(|reign| self.nodes[reign.node].pool.client(lane));

@@ -19,9 +19,11 @@ use crate::etl::progress::Audience;
 use crate::etl::seed::Profile;
 use crate::etl::{self, Effort};
 use crate::heritage;
+use crate::logging;
 use crate::limits::DEV_CACHE_SIZE_MAX_BYTES;
 use crate::master::{self, companion::Companion, events::Events};
 use crate::os::fork::{self, Ending};
+use crate::succession::Inheritance;
 use cluster::Cluster;
 use place::Place;
 
@@ -33,24 +35,17 @@ const FILL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs until stopped. Returns the exit status.
 pub fn run(args: &cli::Dev) -> Result<i32> {
-    let mut sources = Sources::read(args.config.as_deref())?;
-    sources.flag("--listen", "listen", args.listen);
-    sources.flag("--workers", "workers", args.workers.as_deref());
-    sources.flag("--cache-size", "cache.size", args.cache_size.as_deref());
     let mut events = Events::open().context("blocking signals")?;
     std::fs::create_dir_all(&args.dir).with_context(|| format!("making {}", args.dir.display()))?;
     let dir = args.dir.canonicalize().with_context(|| format!("finding {}", args.dir.display()))?;
     let _lock = lock(&dir)?;
     let place = Place::choose(&dir)?;
-    sources.flag("dev's own cluster", "database.url", Some(place.database_url()));
-    let token_file = dir.join("admin-token");
-    make_token(&token_file)?;
-    sources.default_to("dev's own token", "http.admin_token_file", token_file.display());
-    sources.default_to("dev's own directory", "runtime_dir", dir.join("run").display());
-    let mut config = Config::new(sources)?;
+    make_token(&token_file(&dir))?;
+    let url = place.database_url();
+    let mut config = Config::new(sources(args, &dir, &url)?)?;
     config.for_development();
     config.limit_cache(DEV_CACHE_SIZE_MAX_BYTES);
-    crate::start_log(config.log);
+    logging::start(config.log, config.log_format);
     // A taken port is told before minutes are spent on filling.
     drop(heritage::listen(config.listen, 1, "--listen")?);
     let cluster = Cluster::open(place, &mut events)?;
@@ -61,7 +56,7 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
         companion.stop(&mut events);
         return Err(e);
     }
-    let heritage = match heritage::create(config) {
+    let heritage = match heritage::create(config, Inheritance::default()) {
         Ok(heritage) => heritage,
         Err(e) => {
             companion.stop(&mut events);
@@ -70,8 +65,35 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
     };
     let url = format!("http://{}", heritage.address);
     std::fs::write(dir.join("server.url"), format!("{url}\n"))?;
-    let announce = announce(&url, &dir);
-    Ok(master::run(heritage, events, Some(companion), announce))
+    let admin = heritage.admin.address().map_or_else(|| url.clone(), |address| format!("http://{address}"));
+    let announce = announce(&url, &admin, &dir);
+    let (args, database_url) = (args.clone(), heritage.config.database_url.clone());
+    let reread = move |before: &Config| Ok(before.renewed(sources(&args, &dir, &database_url)?)?);
+    let setup = master::Setup {
+        events,
+        companion: Some(companion),
+        announce,
+        reread: Box::new(reread),
+        predecessor: None,
+        program: PathBuf::new(),
+    };
+    Ok(master::run(heritage, setup))
+}
+
+fn token_file(dir: &Path) -> PathBuf {
+    dir.join("admin-token")
+}
+
+/// The settings, with what `dev` adds to them.
+fn sources(args: &cli::Dev, dir: &Path, database_url: &str) -> Result<Sources> {
+    let mut sources = Sources::read(args.config.as_deref())?;
+    sources.flag("--listen", "listen", args.listen);
+    sources.flag("--workers", "workers", args.workers.as_deref());
+    sources.flag("--cache-size", "cache.size", args.cache_size.as_deref());
+    sources.flag("dev's own cluster", "database.url", Some(database_url));
+    sources.default_to("dev's own token", "http.admin_token_file", token_file(dir).display());
+    sources.default_to("dev's own directory", "runtime_dir", dir.join("run").display());
+    Ok(sources)
 }
 
 /// Makes a token for administration, if there is none yet, that only this user can read.
@@ -184,13 +206,13 @@ fn make_database(url: &str) -> Result<()> {
     Ok(())
 }
 
-fn announce(url: &str, dir: &Path) -> String {
+fn announce(url: &str, admin: &str, dir: &Path) -> String {
     format!(
         "\ncatwalk serves {url}\n\n  see   {url}/docs  every call, to be tried\n  try   curl {url}/products/1\n        \
          curl '{url}/reviews?product_id=1'\n        curl '{url}/qa/questions?product_id=1'\n        \
          curl -X PUT {url}/reviews/1/helpful\n        curl '{url}/api/images?shoe_id=1'\n        \
          curl -H \"Authorization: Bearer $(cat '{}')\" {url}/admin/products/1\n        \
-         {url}/readyz  {url}/metrics\n  psql  psql \"$(cat '{}')\"\n\nCtrl-C stops everything.",
+         {url}/readyz  {admin}/metrics\n  psql  psql \"$(cat '{}')\"\n\nCtrl-C stops everything.",
         dir.join("admin-token").display(),
         dir.join("database.url").display()
     )

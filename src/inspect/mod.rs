@@ -13,18 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::ask;
 use crate::cache::arena::UncheckedArena;
 use crate::cache::{census, verify, Arena};
 use crate::cli::{Cache, CacheVerb};
-use crate::config::{Config, RuntimeDir, Sources};
 use crate::control::{self, Question};
 use crate::metrics::MetricsPage;
 use crate::os::mmap::SharedMemory;
-use crate::runtime_directory;
 use crate::slots::Slots;
 
-/// Where `dev` has its runtime directory, beside which its users call this.
-const DEV_DIRECTORY: &str = ".catwalk/run";
 /// Longest wait for a worker to void everything.
 const CLEAR_MAX: Duration = Duration::from_secs(5);
 
@@ -36,7 +33,7 @@ const EXIT_UNSOUND: i32 = 1;
 /// # Errors
 /// That there is no server, or what its memory is refused for.
 pub fn run(args: &Cache) -> Result<i32> {
-    let directory = || directory(args);
+    let directory = || ask::directory(args.runtime_dir.as_deref(), args.config.as_deref());
     match &args.verb {
         CacheVerb::Status { json } => {
             let status = status::Status::take(&Server::open(&directory()?)?);
@@ -69,21 +66,6 @@ fn print(bytes: &[u8]) -> Result<()> {
     match std::io::stdout().write_all(bytes) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(()),
-    }
-}
-
-/// The runtime directory of the server that is meant.
-fn directory(args: &Cache) -> Result<PathBuf> {
-    let mut sources = Sources::read(args.config.as_deref())?;
-    if let Some(path) = &args.runtime_dir {
-        let path = path.canonicalize().with_context(|| format!("finding {}", path.display()))?;
-        sources.flag("--runtime-dir", "runtime_dir", Some(path.display()));
-    }
-    let asked = Config::new(sources)?.runtime_dir;
-    // Whoever has named one means it; else a `dev` that runs in this directory is the nearer one.
-    match Path::new(DEV_DIRECTORY).canonicalize() {
-        Ok(dev) if asked == RuntimeDir::Auto && control::is_answered(&dev) => Ok(dev),
-        _ => runtime_directory::path(&asked).context("no runtime directory is known; --runtime-dir names it"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The one queue of events: signals and ended children.
 //! Runs in: master.
 
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::control::Control;
-use crate::os::fd::wait_readable;
+use crate::os::fd::wait_any;
 use crate::os::fork::{self, Ending};
 use crate::os::signal::Signals;
 
@@ -19,6 +21,8 @@ pub enum Event {
     Asked(Signal),
     /// Somebody asks at the control socket.
     Control,
+    /// The master before this one, or the one to come, says something, or is gone.
+    Line,
     Tick,
 }
 
@@ -26,17 +30,23 @@ pub enum Event {
 pub struct Events {
     signals: Signals,
     control: Option<Arc<Control>>,
+    lines: Vec<UnixStream>,
 }
 
 impl Events {
     /// Blocks the signals that are handled; before any child is made.
     pub fn open() -> nix::Result<Events> {
-        Ok(Events { signals: Signals::open()?, control: None })
+        Ok(Events { signals: Signals::open()?, control: None, lines: Vec::new() })
     }
 
-    /// From here on questions at `control` are events too.
-    pub fn watch(&mut self, control: Arc<Control>) {
-        self.control = Some(control);
+    /// From here on questions at `control` are events too; None: no longer.
+    pub fn watch(&mut self, control: Option<Arc<Control>>) {
+        self.control = control;
+    }
+
+    /// The same with the lines to other masters.
+    pub fn watch_lines(&mut self, lines: Vec<UnixStream>) {
+        self.lines = lines;
     }
 
     /// The next event, or `Tick` after `patience`.
@@ -56,17 +66,19 @@ impl Events {
             if left.is_zero() {
                 return Event::Tick;
             }
-            let signals = self.signals.fd();
-            match &self.control {
-                Some(control) => {
-                    let [_, asked] = wait_readable([signals, control.fd()], left);
-                    if asked {
-                        return Event::Control;
-                    }
-                }
-                None => drop(wait_readable([signals], left)),
+            if let Some(event) = self.wait(left) {
+                return event;
             }
         }
+    }
+
+    fn wait(&self, patience: Duration) -> Option<Event> {
+        let control = self.control.iter().map(|control| (control.fd(), Event::Control));
+        let lines = self.lines.iter().map(|line| (line.as_fd(), Event::Line));
+        let (fds, events): (Vec<_>, Vec<_>) = control.chain(lines).unzip();
+        let all: Vec<_> = fds.into_iter().chain([self.signals.fd()]).collect();
+        let readable = wait_any(&all, patience);
+        events.into_iter().zip(readable).find(|(_, readable)| *readable).map(|(event, _)| event)
     }
 
     /// Waits for one child, up to `limit`. None: the limit passed, or a request to stop came first.

@@ -1,7 +1,13 @@
-//! Who sits where: one seat a worker, and one for the change feed, refilled when it falls empty, with growing pauses if
-//! that goes on.
+//! Who sits where: one seat a worker, and one for the change feed. An empty seat is refilled, with growing pauses if it keeps falling
+//! empty; who is to be replaced stays until a successor serves.
 //! Runs in: master.
+//!
+//! ```text
+//! seat   child ◄──── successor, once it serves (roll)        every child has a slot of the arena until it is reaped,
+//!          └──────► retiring: drains, then is gone           so old and new may live at the same time
+//! ```
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -9,131 +15,235 @@ use nix::unistd::Pid;
 
 use crate::heritage::Heritage;
 use crate::limits::{BEAT_STUCK_AFTER, CRASH_LOOP_DEATHS, RESPAWN_HEALTHY_AFTER, RESPAWN_PAUSES_MS};
+use crate::master::roll::Roll;
 use crate::master::spawn::{self, Role};
 use crate::metrics::Counter;
 use crate::os::fd::{Command, Commander};
 use crate::os::fork::{self, Ending};
 use crate::slots::Phase;
 
-/// A child's place. Workers come first: a worker's listener has the number of its seat.
-struct Seat {
-    role: Role,
-    child: Option<Sitting>,
+/// A child's place.
+pub(super) struct Seat {
+    pub(super) role: Role,
+    pub(super) child: Option<Sitting>,
+    /// Who is to take the child's place.
+    pub(super) successor: Option<Sitting>,
     /// Deaths in a row that count against it.
     deaths: u32,
     refill_at: Instant,
-    /// The sibling that accepts from this seat's listener meanwhile.
-    adopter: Option<usize>,
+}
+
+impl Seat {
+    fn empty(role: Role) -> Seat {
+        Seat { role, child: None, successor: None, deaths: 0, refill_at: Instant::now() }
+    }
+
+    /// Whether connections that wait for its worker are accepted soon.
+    fn is_prompt(&self, now: Instant) -> bool {
+        self.child.is_some() || self.refill_at <= now
+    }
 }
 
 /// A child in its seat.
-struct Sitting {
-    pid: Pid,
-    slot: usize,
+pub(super) struct Sitting {
+    pub(super) pid: Pid,
+    pub(super) slot: usize,
     commander: Commander,
+    /// Listeners that it was told to accept from.
+    accepting: BTreeSet<usize>,
+}
+
+impl Sitting {
+    fn accept_from(&mut self, wanted: &BTreeSet<usize>) {
+        wanted.difference(&self.accepting).for_each(|n| self.commander.send(Command::Adopt(*n as u8)));
+        self.accepting.difference(wanted).for_each(|n| self.commander.send(Command::Release(*n as u8)));
+        self.accepting.clone_from(wanted);
+    }
+}
+
+/// A child whose place another one has, until it is gone.
+struct Retiring {
+    role: Role,
+    sitting: Sitting,
+    deadline: Instant,
 }
 
 /// All seats.
-pub struct Seats(Vec<Seat>);
+pub struct Seats {
+    /// Workers come first, in the order of their numbers; the feed is the last one.
+    pub(super) all: Vec<Seat>,
+    retiring: Vec<Retiring>,
+    /// While the master before this one has a feed, this one has none: two would write each other's place.
+    feed_waits: bool,
+    /// Whoever lives in a slot that is none of this master's is the one's before it, and may be reaped only there.
+    has_predecessor: bool,
+    pub(super) roll: Option<Roll>,
+}
 
 impl Seats {
-    pub fn new(heritage: &Heritage) -> Seats {
-        let empty = |role| Seat { role, child: None, deaths: 0, refill_at: Instant::now(), adopter: None };
+    pub fn new(heritage: &Heritage, has_predecessor: bool) -> Seats {
         // Without a cache there is nothing that a change could make void; but somebody has to look after the nodes.
-        Seats((0..heritage.workers).map(Role::Worker).chain([Role::Feed]).map(empty).collect())
+        let roles = (0..heritage.workers).map(Role::Worker).chain([Role::Feed]);
+        heritage.slots.set_wanted(heritage.workers);
+        Seats {
+            all: roles.map(Seat::empty).collect(),
+            retiring: Vec::new(),
+            feed_waits: has_predecessor,
+            has_predecessor,
+            roll: None,
+        }
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.all.len() - 1
+    }
+
+    fn feed(&mut self) -> &mut Seat {
+        // INVARIANT: `new` makes it, and `resize` leaves it.
+        self.all.last_mut().expect("the feed has a seat")
+    }
+
+    fn sittings(&mut self) -> impl Iterator<Item = (Role, &mut Sitting)> {
+        let seated = self.all.iter_mut().flat_map(|seat| {
+            let role = seat.role;
+            seat.child.iter_mut().chain(&mut seat.successor).map(move |sitting| (role, sitting))
+        });
+        seated.chain(self.retiring.iter_mut().map(|retiring| (retiring.role, &mut retiring.sitting)))
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|seat| seat.child.is_none())
+        self.retiring.is_empty() && self.all.iter().all(|seat| seat.child.is_none() && seat.successor.is_none())
     }
 
-    pub fn has_feed(&self) -> bool {
-        self.0.iter().any(|seat| seat.role == Role::Feed)
-    }
-
-    /// Has every worker read anew what can be.
-    pub fn reload(&mut self) {
-        let sitting = self.0.iter_mut().filter_map(|seat| seat.child.as_mut());
-        sitting.for_each(|worker| worker.commander.send(Command::Reload));
+    /// Whether a worker sits and serves on every worker's seat.
+    pub fn all_serve(&self, heritage: &Heritage) -> bool {
+        let serves =
+            |seat: &Seat| seat.child.as_ref().is_some_and(|c| heritage.slots.phase(c.slot) == Phase::Serving);
+        self.all.iter().filter(|seat| seat.role != Role::Feed).all(serves)
     }
 
     /// Has every worker void every cached answer: one of them may be stuck. False: there is none to do it.
     pub fn clear_cache(&mut self) -> bool {
-        let workers = self.0.iter_mut().filter(|seat| seat.role != Role::Feed);
-        let asked = workers
-            .filter_map(|seat| seat.child.as_mut())
-            .map(|worker| worker.commander.send(Command::Clear));
-        asked.count() > 0
+        let workers = self.sittings().filter(|(role, _)| *role != Role::Feed);
+        workers.map(|(_, worker)| worker.commander.send(Command::Clear)).count() > 0
     }
 
     /// Time until the next empty seat is due.
     pub fn next_respawn(&self, now: Instant) -> Option<Duration> {
-        let empty = self.0.iter().filter(|seat| seat.child.is_none());
+        let empty = self.all.iter().filter(|seat| seat.child.is_none() && !self.waits(seat));
         empty.map(|seat| seat.refill_at.saturating_duration_since(now)).min()
     }
 
-    /// Forks a worker into every empty seat that is due.
-    pub fn fill(&mut self, heritage: &Heritage, now: Instant) {
-        for number in 0..self.0.len() {
-            if self.0[number].child.is_none() && now >= self.0[number].refill_at {
-                self.seat_one(heritage, number, now);
-            }
-        }
+    /// Whether somebody else has to be gone before the seat is filled.
+    fn waits(&self, seat: &Seat) -> bool {
+        seat.role == Role::Feed && (self.feed_waits || self.retiring.iter().any(|r| r.role == Role::Feed))
     }
 
-    fn seat_one(&mut self, heritage: &Heritage, number: usize, now: Instant) {
-        let Some(slot) = self.free_slot(heritage) else { return };
+    /// Forks a child into every empty seat that is due, and shares out the listeners.
+    pub fn fill(&mut self, heritage: &Heritage, now: Instant) {
+        for number in 0..self.all.len() {
+            let seat = &self.all[number];
+            if seat.child.is_none() && now >= seat.refill_at && !self.waits(seat) {
+                self.all[number].child = self.seat_one(heritage, number, now);
+            }
+        }
+        self.share_listeners(heritage, now);
+    }
+
+    /// Forks a child for a seat. None: it failed, or there is no slot yet.
+    pub(super) fn seat_one(&mut self, heritage: &Heritage, number: usize, now: Instant) -> Option<Sitting> {
+        let slot = self.free_slot(heritage)?;
+        let role = self.all[number].role;
         // The child drops its copies of the siblings' channels: one kept open would hide the master's death.
-        let seats = &mut self.0;
-        let role = seats[number].role;
-        let forget_siblings = || seats.iter_mut().for_each(|seat| seat.child = None);
+        let forget_siblings = || {
+            self.all.clear();
+            self.retiring.clear();
+        };
         match spawn::spawn(heritage, role, slot, forget_siblings) {
             Ok((pid, commander)) => {
+                heritage.slots.set_pid(slot, pid.as_raw());
                 heritage.metrics.slot(slot).count(Counter::WorkerStarts);
-                self.0[number].child = Some(Sitting { pid, slot, commander });
-                self.return_listener(number);
-                self.renew_loans(number);
+                Some(Sitting { pid, slot, commander, accepting: BTreeSet::new() })
             }
             Err(e) => {
                 log::error!("{role}: fork failed: {e}; trying again in a second");
-                self.0[number].refill_at = now + Duration::from_secs(1);
+                self.all[number].refill_at = now + Duration::from_secs(1);
+                None
             }
         }
     }
 
-    fn free_slot(&self, heritage: &Heritage) -> Option<usize> {
-        let taken = |slot| self.0.iter().any(|s| s.child.as_ref().is_some_and(|w| w.slot == slot));
-        (0..heritage.slots.count()).find(|&slot| !taken(slot))
+    fn free_slot(&mut self, heritage: &Heritage) -> Option<usize> {
+        let slots = &heritage.slots;
+        let taken: BTreeSet<usize> = self.sittings().map(|(_, sitting)| sitting.slot).collect();
+        (0..slots.count()).filter(|slot| !taken.contains(slot)).find(|&slot| {
+            // Nobody reaps for a master that is gone, nor ends the lives of its children.
+            let is_orphaned = |pid: u64| !self.has_predecessor && !fork::is_there(Pid::from_raw(pid as i32));
+            if slots.pid(slot).is_some_and(is_orphaned) {
+                slots.end_life(slot);
+                heritage.metrics.slot(slot).clear_levels();
+            }
+            slots.is_free(slot)
+        })
+    }
+
+    /// The master before this one has given up its feed.
+    pub fn take_feed(&mut self) {
+        self.feed_waits = false;
+    }
+
+    /// It is gone.
+    pub fn outlive_predecessor(&mut self) {
+        self.has_predecessor = false;
     }
 
     /// A child of ours has ended. False when it sat nowhere.
     pub fn take_ended(&mut self, heritage: &Heritage, pid: Pid, ending: Ending, draining: bool) -> bool {
-        let is_it = |s: &Seat| s.child.as_ref().is_some_and(|w| w.pid == pid);
-        let Some(number) = self.0.iter().position(is_it) else { return false };
-        let Some(child) = self.0[number].child.take() else { return false };
-        let role = self.0[number].role;
-        let served = matches!(heritage.slots.phase(child.slot), Phase::Serving | Phase::Following);
-        let life = Duration::from_nanos(heritage.slots.life_age_ns(child.slot));
-        let panic_text = heritage.slots.panic_text(child.slot);
-        heritage.slots.end_life(child.slot);
+        if let Some(at) = self.retiring.iter().position(|r| r.sitting.pid == pid) {
+            let retired = self.retiring.swap_remove(at);
+            self.end_life(heritage, &retired.sitting);
+            if draining {
+                self.dismiss_feed();
+            }
+            return true;
+        }
+        let is_it = |sitting: &Option<Sitting>| sitting.as_ref().is_some_and(|s| s.pid == pid);
+        let Some(number) = self.all.iter().position(|s| is_it(&s.child) || is_it(&s.successor)) else {
+            return false;
+        };
+        let seat = &mut self.all[number];
+        let was_child = is_it(&seat.child);
+        let place = if was_child { &mut seat.child } else { &mut seat.successor };
+        let Some(sitting) = place.take() else { return false };
+        let served = matches!(heritage.slots.phase(sitting.slot), Phase::Serving | Phase::Following);
+        let life = Duration::from_nanos(heritage.slots.life_age_ns(sitting.slot));
+        let (role, panic_text) = (seat.role, heritage.slots.panic_text(sitting.slot));
+        self.end_life(heritage, &sitting);
         if draining {
             self.dismiss_feed();
             return true;
         }
-        heritage.metrics.slot(child.slot).count(Counter::WorkerDeaths);
+        heritage.metrics.slot(sitting.slot).count(Counter::WorkerDeaths);
         match panic_text {
             Some(text) => log::error!("{role} (pid {pid}) panicked: {text}"),
             None => log::warn!("{role} (pid {pid}) {ending}"),
         }
-        self.plan_refill(number, ending, served, life);
-        self.count_crash_loops(heritage);
+        if was_child {
+            self.plan_refill(number, ending, served, life);
+            self.count_crash_loops(heritage);
+        }
         true
+    }
+
+    fn end_life(&self, heritage: &Heritage, sitting: &Sitting) {
+        heritage.slots.end_life(sitting.slot);
+        heritage.metrics.slot(sitting.slot).clear_levels();
     }
 
     /// At once after a first death, or one that came from outside (SIGKILL, SIGTERM); with growing pauses when a
     /// worker keeps dying of itself.
     fn plan_refill(&mut self, number: usize, ending: Ending, served: bool, life: Duration) {
-        let seat = &mut self.0[number];
+        let seat = &mut self.all[number];
         let from_outside = served && matches!(ending, Ending::Signal(Signal::SIGKILL | Signal::SIGTERM));
         let asked = served && ending == Ending::Exit(0);
         if life >= RESPAWN_HEALTHY_AFTER || asked {
@@ -153,61 +263,40 @@ impl Seats {
                 seat.role,
                 seat.deaths
             );
-            self.lend_listener(number);
         }
     }
 
-    /// An empty seat's listener goes on getting its share of connections: a sibling accepts them.
-    fn lend_listener(&mut self, number: usize) {
-        if self.0[number].role == Role::Feed {
-            return;
-        }
-        let serves = |n: usize| self.0[n].role != Role::Feed && self.0[n].child.is_some();
-        let adopter = (0..self.0.len()).find(|&n| n != number && serves(n));
-        let Some(adopter) = adopter else { return };
-        if let Some(worker) = &mut self.0[adopter].child {
-            worker.commander.send(Command::Adopt(number as u8));
-        }
-        self.0[number].adopter = Some(adopter);
-    }
-
-    /// A new worker takes over what its predecessor had adopted.
-    fn renew_loans(&mut self, adopter: usize) {
-        let lent: Vec<usize> = (0..self.0.len()).filter(|&n| self.0[n].adopter == Some(adopter)).collect();
-        if let Some(worker) = &mut self.0[adopter].child {
-            lent.into_iter().for_each(|number| worker.commander.send(Command::Adopt(number as u8)));
-        }
-    }
-
-    fn return_listener(&mut self, number: usize) {
-        let Some(adopter) = self.0[number].adopter.take() else { return };
-        if let Some(worker) = &mut self.0[adopter].child {
-            worker.commander.send(Command::Release(number as u8));
+    /// Tells every worker which listeners it accepts from. Each has its own, or shares one where there are fewer; one whose worker is in
+    /// back-off, or was scaled away, goes on getting its share of connections, so that a sibling accepts from it.
+    fn share_listeners(&mut self, heritage: &Heritage, now: Instant) {
+        let (workers, listeners) = (self.workers(), heritage.listeners());
+        let prompt: Vec<bool> = self.all[..workers].iter().map(|seat| seat.is_prompt(now)).collect();
+        for (number, seat) in self.all[..workers].iter_mut().enumerate() {
+            let wanted = listeners_of(number, listeners, &prompt);
+            seat.child.iter_mut().chain(&mut seat.successor).for_each(|sitting| sitting.accept_from(&wanted));
         }
     }
 
     fn count_crash_loops(&self, heritage: &Heritage) {
-        heritage.slots.set_crash_loops(
-            self.0.iter().filter(|s| s.role != Role::Feed && s.deaths >= CRASH_LOOP_DEATHS).count(),
-        );
+        let loops = self.all.iter().filter(|s| s.role != Role::Feed && s.deaths >= CRASH_LOOP_DEATHS);
+        heritage.slots.set_crash_loops(loops.count());
     }
 
     /// Clears the alarm of seats whose worker has lived long enough; kills workers whose beat has stopped.
     pub fn kill_stuck(&mut self, heritage: &Heritage) {
-        let healthy_ns = RESPAWN_HEALTHY_AFTER.as_nanos() as u64;
         let stuck_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
+        for (role, child) in self.sittings() {
+            if heritage.slots.beat_age_ns(child.slot) > stuck_ns {
+                log::error!("{role} (pid {}) has not moved for {BEAT_STUCK_AFTER:?}: killed", child.pid);
+                heritage.metrics.slot(child.slot).count(Counter::WorkerStuck);
+                fork::signal(child.pid, Signal::SIGKILL);
+            }
+        }
+        let healthy_ns = RESPAWN_HEALTHY_AFTER.as_nanos() as u64;
+        let is_healthy = |child: &Sitting| heritage.slots.life_age_ns(child.slot) > healthy_ns;
         let mut cleared = false;
-        for seat in &mut self.0 {
-            let Some(worker) = &seat.child else { continue };
-            if heritage.slots.beat_age_ns(worker.slot) > stuck_ns {
-                log::error!(
-                    "{} (pid {}) has not moved for {BEAT_STUCK_AFTER:?}: killed",
-                    seat.role,
-                    worker.pid
-                );
-                heritage.metrics.slot(worker.slot).count(Counter::WorkerStuck);
-                fork::signal(worker.pid, Signal::SIGKILL);
-            } else if seat.deaths > 0 && heritage.slots.life_age_ns(worker.slot) > healthy_ns {
+        for seat in self.all.iter_mut().filter(|seat| seat.deaths > 0) {
+            if seat.child.as_ref().is_some_and(is_healthy) {
                 seat.deaths = 0;
                 cleared = true;
             }
@@ -217,24 +306,119 @@ impl Seats {
         }
     }
 
+    /// Whether all that live have beaten lately, with `patience` beyond what a stuck one is granted.
+    pub fn all_beat(&mut self, heritage: &Heritage, patience: Duration) -> bool {
+        let limit_ns = (BEAT_STUCK_AFTER + patience).as_nanos() as u64;
+        self.sittings().all(|(_, child)| heritage.slots.beat_age_ns(child.slot) < limit_ns)
+    }
+
+    /// Has one more worker, or one less. False: there is no room for more, or it is the last one.
+    pub fn resize(&mut self, heritage: &Heritage, workers: usize) -> bool {
+        if !(1..=heritage.slots.room()).contains(&workers) || self.roll.is_some() {
+            return false;
+        }
+        while self.workers() < workers {
+            let number = self.workers();
+            self.all.insert(number, Seat::empty(Role::Worker(number)));
+        }
+        while self.workers() > workers {
+            let seat = self.all.remove(self.workers() - 1);
+            self.retire(heritage, seat.role, seat.child);
+        }
+        heritage.slots.set_wanted(workers);
+        true
+    }
+
+    /// Has a child whose work others have taken over end in good order.
+    pub(super) fn retire(&mut self, heritage: &Heritage, role: Role, sitting: Option<Sitting>) {
+        let Some(mut sitting) = sitting else { return };
+        sitting.commander.send(if role == Role::Feed { Command::Drain } else { Command::Retire });
+        let deadline = Instant::now() + heritage.config.shutdown_timeout + Duration::from_secs(1);
+        self.retiring.push(Retiring { role, sitting, deadline });
+    }
+
+    /// Kills those that have had their time.
+    pub fn kill_late(&self, now: Instant) {
+        let late = self.retiring.iter().filter(|retiring| now >= retiring.deadline);
+        late.for_each(|retiring| fork::signal(retiring.sitting.pid, Signal::SIGKILL));
+    }
+
+    /// The feed alone ends; its seat stays empty.
+    pub fn give_up_feed(&mut self, heritage: &Heritage) {
+        self.feed_waits = true;
+        let feed = self.feed().child.take();
+        self.retire(heritage, Role::Feed, feed);
+    }
+
+    /// Takes the feed on again.
+    pub fn has_no_feed(&self) -> bool {
+        let is_feed = |role: Role| role == Role::Feed;
+        !self.retiring.iter().any(|r| is_feed(r.role))
+            && !self.all.iter().any(|seat| is_feed(seat.role) && seat.child.is_some())
+    }
+
     /// Workers drain; the feed goes on until the last of them has answered.
     pub fn drain(&mut self) {
-        let workers = self.0.iter_mut().filter(|seat| seat.role != Role::Feed);
-        workers.filter_map(|s| s.child.as_mut()).for_each(|w| w.commander.send(Command::Drain));
+        for (role, sitting) in self.sittings() {
+            if role != Role::Feed {
+                sitting.commander.send(Command::Drain);
+            }
+        }
         self.dismiss_feed();
     }
 
-    fn dismiss_feed(&mut self) {
-        if self.0.iter().any(|seat| seat.role != Role::Feed && seat.child.is_some()) {
-            return;
+    /// The same where others serve already.
+    pub fn retire_all(&mut self, heritage: &Heritage) {
+        for number in 0..self.all.len() {
+            let (role, child) = (self.all[number].role, self.all[number].child.take());
+            self.retire(heritage, role, child);
+            let successor = self.all[number].successor.take();
+            self.retire(heritage, role, successor);
         }
-        self.0
-            .iter_mut()
-            .filter_map(|s| s.child.as_mut())
-            .for_each(|feed| feed.commander.send(Command::Drain));
     }
 
-    pub fn kill(&self) {
-        self.0.iter().filter_map(|s| s.child.as_ref()).for_each(|w| fork::signal(w.pid, Signal::SIGKILL));
+    fn dismiss_feed(&mut self) {
+        let is_worked = self.sittings().any(|(role, _)| role != Role::Feed);
+        if let (false, Some(feed)) = (is_worked, &mut self.feed().child) {
+            feed.commander.send(Command::Drain);
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.sittings().for_each(|(_, sitting)| fork::signal(sitting.pid, Signal::SIGKILL));
+    }
+}
+
+/// Listeners that worker `number` accepts from, of so many; `prompt`: which workers are there.
+fn listeners_of(number: usize, listeners: usize, prompt: &[bool]) -> BTreeSet<usize> {
+    let workers = prompt.len();
+    if !prompt[number] {
+        return BTreeSet::new();
+    }
+    let accepts = |listener: usize| {
+        let home = listener % workers;
+        // The next one that is there.
+        let there = (0..workers).map(|step| (home + step) % workers).find(|n| prompt[*n]);
+        there == Some(number) || (listeners < workers && number % listeners == listener)
+    };
+    (0..listeners).filter(|listener| accepts(*listener)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(listeners: usize, prompt: &[bool]) -> Vec<Vec<usize>> {
+        (0..prompt.len()).map(|n| listeners_of(n, listeners, prompt).into_iter().collect()).collect()
+    }
+
+    #[test]
+    fn every_listener_is_accepted_from_by_somebody_who_is_there() {
+        assert_eq!(shares(3, &[true; 3]), [vec![0], vec![1], vec![2]]);
+        assert_eq!(shares(3, &[true, false, true]), [vec![0], vec![], vec![1, 2]], "in back-off");
+        assert_eq!(shares(4, &[true, true]), [vec![0, 2], vec![1, 3]], "scaled down");
+        assert_eq!(shares(1, &[true; 3]), [vec![0], vec![0], vec![0]], "a socket unit's");
+        assert_eq!(shares(2, &[true; 3]), [vec![0], vec![1], vec![0]]);
+        assert_eq!(shares(1, &[false, true]), [vec![], vec![0]]);
     }
 }

@@ -12,7 +12,7 @@ use crate::worker::{self, Seat};
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Serves from the listener of this number.
+    /// Serves.
     Worker(usize),
     /// Follows the database's changes.
     Feed,
@@ -38,7 +38,7 @@ pub fn spawn(
     let epoch = heritage.slots.begin_life(slot);
     let mut ours = Some(commander);
     let run = |commands: Commands| match role {
-        Role::Worker(listener) => worker::run(heritage, Seat { listener, slot, epoch }, commands),
+        Role::Worker(number) => worker::run(heritage, Seat { number, slot, epoch }, commands),
         Role::Feed => feed::run(heritage, slot, commands),
     };
     let pid = fork::fork(|| {

@@ -2,9 +2,10 @@
 //! lost or counted twice when one dies.
 //! Runs in: both.
 
+pub mod histogram;
 pub mod names;
 pub mod page;
 pub mod render;
 
-pub use names::Counter;
+pub use names::{Counter, Gauge, Level, RouteGroup};
 pub use page::{MetricsPage, SlotMetrics};

@@ -1,27 +1,37 @@
-//! Every metric: name, help, and what to do when it looks wrong. The order is the layout of a slot's block.
+//! Every metric: name, unit, help, and what to do when it looks wrong. The order is the layout of a slot's block; docs/metrics.md is made
+//! from these tables.
 //! Runs in: both.
 
 /// A metric's record.
 pub struct Metric {
-    /// Prometheus name, with its labels if it has any.
+    /// Prometheus name.
     pub name: &'static str,
+    /// Its labels, if it has any.
     pub labels: &'static str,
+    /// What it counts, and what to do about it.
     pub help: &'static str,
 }
 
-macro_rules! counters {
-    ($($variant:ident, $name:literal, $labels:literal, $help:literal;)*) => {
-        /// A counter of the metrics page.
+macro_rules! table {
+    ($(#[$doc:meta])* $enum:ident, $all:ident: $($variant:ident, $name:literal, $labels:literal, $help:literal;)*) => {
+        $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Counter { $($variant),* }
+        pub enum $enum { $($variant),* }
 
-        /// Records in the order of [`Counter`].
-        pub const METRICS: &[Metric] = &[$(Metric { name: $name, labels: $labels, help: $help }),*];
+        impl $enum {
+            /// All, in the order of their records.
+            pub const ALL: &[$enum] = &[$($enum::$variant),*];
+        }
+
+        /// Their records.
+        pub const $all: &[Metric] = &[$(Metric { name: $name, labels: $labels, help: $help }),*];
     };
 }
 
-counters! {
+table! {
+    /// What only grows.
+    Counter, COUNTERS:
     Requests, "catwalk_http_requests_total", "", "Requests received.";
     Responses2xx, "catwalk_http_responses_total", "class=\"2xx\"", "Responses by status class; 5xx means a database that can't be reached or a bug.";
     Responses3xx, "catwalk_http_responses_total", "class=\"3xx\"", "";
@@ -77,5 +87,51 @@ counters! {
     WorkerStuck, "catwalk_worker_stuck_total", "", "Workers killed because their beat had stopped.";
 }
 
-/// Counters of a block.
-pub const COUNTERS: usize = METRICS.len();
+
+table! {
+    /// What goes up and down, as each worker last said; nothing once its life is over.
+    Level, LEVELS:
+    HttpConnections, "catwalk_http_connections_open", "", "HTTP connections open now; near http.connections others are turned away.";
+    DatabaseConnections, "catwalk_db_connections_open", "", "Connections to database nodes open now; fewer than database.connections for each node: the log says why the others can't be had.";
+    DatabaseConnectionsWanted, "catwalk_db_connections_wanted", "", "Connections to database nodes that there should be.";
+}
+
+table! {
+    /// What is looked up when it is asked for.
+    Gauge, GAUGES:
+    LaneWaiting, "catwalk_db_lane_waiting", "", "Reads and writes that wait for a lane now; when it stays above 0 the database is the bottleneck, or database.connections is too low.";
+    WatermarkAge, "catwalk_feed_watermark_age_seconds", "", "Age of the time up to which every change is applied; over cache.staleness_max answers come from the database. /readyz says why.";
+    CacheSize, "catwalk_cache_size_bytes", "", "Room for records.";
+    WorkersServing, "catwalk_workers_serving", "", "Workers that serve and beat; fewer than catwalk_workers_wanted for longer than a reload: see the log.";
+    WorkersWanted, "catwalk_workers_wanted", "", "Workers that there should be.";
+    WorkersCrashLooping, "catwalk_workers_crash_looping", "", "Workers that keep dying; the log has the reason. Must stay 0.";
+}
+
+table! {
+    /// Whose answers are timed together.
+    RouteGroup, ROUTES:
+    Products, "products", "", "lists of products";
+    Product, "product", "", "one product";
+    Styles, "styles", "", "a product's styles";
+    Related, "related", "", "a product's related ones";
+    Reviews, "reviews", "", "lists of reviews";
+    Meta, "meta", "", "what a product's reviews come to";
+    Questions, "questions", "", "lists of questions";
+    Answers, "answers", "", "lists of answers";
+    Votes, "votes", "", "helpful and report";
+    Posts, "posts", "", "new reviews, questions and answers";
+    Cart, "cart", "", "carts, shown and added to";
+    Interactions, "interactions", "", "clicks";
+    Images, "images", "", "the image service";
+    Pictures, "pictures", "", "pictures that are drawn";
+    Admin, "admin", "", "administration";
+    Other, "other", "", "documents, health checks, and paths that lead nowhere";
+}
+
+/// The histogram of times.
+pub const DURATION: Metric = Metric {
+    name: "catwalk_http_request_duration_seconds",
+    labels: "route",
+    help: "From a request's head to its answer, by route. A p99 over some milliseconds: compare with catwalk_db_lane_waits_total (the \
+           database is the bottleneck) and the CPUs' idle time (this machine is).",
+};

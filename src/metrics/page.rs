@@ -2,8 +2,10 @@
 //! Runs in: both.
 //!
 //! ```text
-//! page  ┌ slot 0 block ┬ slot 1 block ┬ … ┐      block, 4,608 bytes:
-//!       └──────────────┴──────────────┴───┘      64 words: word n = counter n (names.rs), the rest spare
+//! page  ┌ slot 0 block ┬ slot 1 block ┬ … ┐      block, 7,936 bytes:
+//!       └──────────────┴──────────────┴───┘      88 words: word n = counter n (names.rs), the rest spare
+//!                                                8 words: word n = level n; the first block's last is the page's shape
+//!                                                16 histograms of 24 words, one a group of routes
 //!                                                256 samples of 2 words: what was hit, one hit in many; the oldest goes
 //! ```
 //! A block is written by its slot's worker, and by the master for starts and deaths. It outlives workers.
@@ -14,18 +16,25 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use crate::metrics::names::{Counter, COUNTERS, METRICS};
+use crate::metrics::histogram;
+use crate::metrics::names::{Counter, Level, RouteGroup, COUNTERS, LEVELS, ROUTES};
 use crate::os::mmap::SharedMemory;
 
-const BLOCK_WORDS: usize = 64;
+const COUNTER_WORDS: usize = 88;
+const LEVEL_WORDS: usize = 8;
 /// Samples that a slot keeps.
 pub const SAMPLES: usize = 256;
 /// Of the hits one in so many is a sample: a prime, so that no rhythm of a client's hides anything.
 pub const SAMPLE_ONE_IN: u64 = 61;
-const BLOCK_SIZE_BYTES: usize = BLOCK_WORDS * 8 + SAMPLES * 16;
-/// The first block's last word: the page's shape.
-const SHAPE_AT: usize = (BLOCK_WORDS - 1) * 8;
-const _: () = assert!(COUNTERS < BLOCK_WORDS);
+/// Offsets within a block.
+const LEVELS_AT: usize = COUNTER_WORDS * 8;
+const HISTOGRAMS_AT: usize = LEVELS_AT + LEVEL_WORDS * 8;
+const SAMPLES_AT: usize = HISTOGRAMS_AT + ROUTES.len() * histogram::WORDS * 8;
+const BLOCK_SIZE_BYTES: usize = SAMPLES_AT + SAMPLES * 16;
+/// The first block's last level: the page's shape.
+const SHAPE_AT: usize = HISTOGRAMS_AT - 8;
+const _: () = assert!(COUNTERS.len() <= COUNTER_WORDS && LEVELS.len() < LEVEL_WORDS);
+const _: () = assert!(ROUTES.len() == 16 && BLOCK_SIZE_BYTES == 7_936);
 
 /// All slots' counters.
 #[derive(Clone)]
@@ -51,6 +60,22 @@ impl MetricsPage {
             SharedMemory::create("catwalk-metrics", (slots * BLOCK_SIZE_BYTES).next_multiple_of(4096))?;
         memory.word(SHAPE_AT).store(shape(), Ordering::Relaxed);
         Ok(MetricsPage { memory: Arc::new(memory), slots })
+    }
+
+    /// The page that was handed on, if it is one of this version for as many slots; else one of zeros.
+    ///
+    /// # Errors
+    /// As `create`.
+    pub fn join_or_create(handed_on: Option<OwnedFd>, slots: usize) -> nix::Result<MetricsPage> {
+        let size_bytes = (slots * BLOCK_SIZE_BYTES).next_multiple_of(4096);
+        match handed_on.and_then(|fd| SharedMemory::open_trusted(fd).ok()) {
+            Some(memory)
+                if memory.size_bytes() == size_bytes && memory.word(SHAPE_AT).load(Ordering::Relaxed) == shape() =>
+            {
+                Ok(MetricsPage { memory: Arc::new(memory), slots })
+            }
+            _ => MetricsPage::create(slots),
+        }
     }
 
     /// The page of a running server, to look at only.
@@ -84,23 +109,45 @@ impl MetricsPage {
 
     /// Sum over all slots.
     pub fn total(&self, counter: Counter) -> u64 {
-        (0..self.slots).map(|slot| self.value(slot, counter)).sum()
+        self.sum(counter as usize * 8)
     }
 
-    fn value(&self, slot: usize, counter: Counter) -> u64 {
-        let offset = slot * BLOCK_SIZE_BYTES + counter as usize * 8;
-        self.memory.word(offset).load(Ordering::Relaxed)
+    /// The same of a level.
+    pub fn level(&self, level: Level) -> u64 {
+        self.sum(level_at(level))
+    }
+
+    /// The histogram of a group, summed over all slots.
+    pub fn durations(&self, route: RouteGroup) -> [u64; histogram::WORDS] {
+        std::array::from_fn(|word| self.sum(duration_at(route, word)))
+    }
+
+    fn sum(&self, at: usize) -> u64 {
+        (0..self.slots).map(|slot| self.word(slot, at)).sum()
+    }
+
+    fn word(&self, slot: usize, at: usize) -> u64 {
+        self.memory.word(slot * BLOCK_SIZE_BYTES + at).load(Ordering::Relaxed)
     }
 }
 
 /// What a page's counters are, as one number: another version's are others.
 fn shape() -> u64 {
-    let names: Vec<_> = METRICS.iter().map(|metric| (metric.name, metric.labels)).collect();
+    let all = COUNTERS.iter().chain(LEVELS).chain(ROUTES);
+    let names: Vec<_> = all.map(|metric| (metric.name, metric.labels)).collect();
     rapidhash::v3::rapidhash_v3(format!("{BLOCK_SIZE_BYTES} {names:?}").as_bytes())
 }
 
 fn sample_at(slot: usize, n: usize) -> usize {
-    slot * BLOCK_SIZE_BYTES + BLOCK_WORDS * 8 + n % SAMPLES * 16
+    slot * BLOCK_SIZE_BYTES + SAMPLES_AT + n % SAMPLES * 16
+}
+
+fn level_at(level: Level) -> usize {
+    LEVELS_AT + level as usize * 8
+}
+
+fn duration_at(route: RouteGroup, word: usize) -> usize {
+    HISTOGRAMS_AT + (route as usize * histogram::WORDS + word) * 8
 }
 
 impl SlotMetrics {
@@ -120,13 +167,34 @@ impl SlotMetrics {
     /// Returns the count before.
     #[inline]
     pub fn add(&self, counter: Counter, n: u64) -> u64 {
-        let offset = self.slot * BLOCK_SIZE_BYTES + counter as usize * 8;
-        self.page.memory.word(offset).fetch_add(n, Ordering::Relaxed)
+        self.add_at(counter as usize * 8, n)
+    }
+
+    #[inline]
+    fn add_at(&self, at: usize, n: u64) -> u64 {
+        self.page.memory.word(self.slot * BLOCK_SIZE_BYTES + at).fetch_add(n, Ordering::Relaxed)
+    }
+
+    /// Notes how long an answer took.
+    #[inline]
+    pub fn time(&self, route: RouteGroup, ns: u64) {
+        self.add_at(duration_at(route, histogram::bucket(ns)), 1);
+        self.add_at(duration_at(route, histogram::SUM), ns);
+    }
+
+    pub fn set_level(&self, level: Level, value: u64) {
+        let at = self.slot * BLOCK_SIZE_BYTES + level_at(level);
+        self.page.memory.word(at).store(value, Ordering::Relaxed);
+    }
+
+    /// The slot's worker is gone, and what it had with it.
+    pub fn clear_levels(&self) {
+        Level::ALL.iter().for_each(|level| self.set_level(*level, 0));
     }
 
     /// This slot's count.
     pub fn get(&self, counter: Counter) -> u64 {
-        self.page.value(self.slot, counter)
+        self.page.word(self.slot, counter as usize * 8)
     }
 
     /// Returns the count before.

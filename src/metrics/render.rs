@@ -3,44 +3,57 @@
 
 use std::fmt::Write;
 
-use crate::metrics::names::METRICS;
-use crate::metrics::{Counter, MetricsPage};
+use crate::metrics::histogram::{bound_s, BOUNDS, SUM};
+use crate::metrics::names::{
+    Counter, Gauge, Level, Metric, RouteGroup, COUNTERS, DURATION, GAUGES, LEVELS, ROUTES,
+};
+use crate::metrics::MetricsPage;
 
-/// A value that is not a counter of the page.
-pub struct Gauge {
-    pub name: &'static str,
-    pub help: &'static str,
-    pub value: f64,
-}
-
-/// All counters, summed over slots, and `gauges`.
-pub fn render(page: &MetricsPage, gauges: &[Gauge]) -> String {
-    let mut out = String::with_capacity(4096);
+/// Everything of the page, summed over slots, and `gauges`.
+pub fn render(page: &MetricsPage, gauges: &[(Gauge, f64)]) -> String {
+    let mut out = String::with_capacity(32 * 1024);
     let mut last = "";
-    for (index, metric) in METRICS.iter().enumerate() {
+    for (metric, counter) in COUNTERS.iter().zip(Counter::ALL) {
         if metric.name != last {
-            head(&mut out, metric.name, metric.help, "counter");
+            head(&mut out, metric, "counter");
             last = metric.name;
         }
-        let value = page.total(counter_at(index));
         let labels = if metric.labels.is_empty() { String::new() } else { format!("{{{}}}", metric.labels) };
-        let _ = writeln!(out, "{}{labels} {value}", metric.name);
+        let _ = writeln!(out, "{}{labels} {}", metric.name, page.total(*counter));
     }
-    for gauge in gauges {
-        head(&mut out, gauge.name, gauge.help, "gauge");
-        let _ = writeln!(out, "{} {}", gauge.name, gauge.value);
+    write_durations(&mut out, page);
+    for (metric, level) in LEVELS.iter().zip(Level::ALL) {
+        head(&mut out, metric, "gauge");
+        let _ = writeln!(out, "{} {}", metric.name, page.level(*level));
+    }
+    for (gauge, value) in gauges {
+        let metric = &GAUGES[*gauge as usize];
+        head(&mut out, metric, "gauge");
+        let _ = writeln!(out, "{} {value}", metric.name);
     }
     out
 }
 
-fn head(out: &mut String, name: &str, help: &str, kind: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+fn write_durations(out: &mut String, page: &MetricsPage) {
+    head(out, &DURATION, "histogram");
+    for (route, group) in ROUTES.iter().zip(RouteGroup::ALL) {
+        let (words, mut below) = (page.durations(*group), 0);
+        let (name, route) = (DURATION.name, route.name);
+        for (bucket, count) in words[..BOUNDS].iter().enumerate() {
+            below += count;
+            let _ = writeln!(out, "{name}_bucket{{route=\"{route}\",le=\"{}\"}} {below}", bound_s(bucket));
+        }
+        // Read one by one while they are counted up: the whole is what its parts are.
+        let all = below + words[BOUNDS];
+        let _ = writeln!(out, "{name}_bucket{{route=\"{route}\",le=\"+Inf\"}} {all}");
+        let _ = writeln!(out, "{name}_sum{{route=\"{route}\"}} {}", words[SUM] as f64 / 1e9);
+        let _ = writeln!(out, "{name}_count{{route=\"{route}\"}} {all}");
+    }
 }
 
-fn counter_at(index: usize) -> Counter {
-    assert!(index < METRICS.len());
-    // SAFETY: `Counter` is `repr(usize)` with the variants 0..METRICS.len(), made by the same macro.
-    unsafe { std::mem::transmute::<usize, Counter>(index) }
+fn head(out: &mut String, metric: &Metric, kind: &str) {
+    let Metric { name, help, .. } = metric;
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 #[cfg(test)]
@@ -52,10 +65,19 @@ mod tests {
         let page = MetricsPage::create(4).unwrap();
         page.slot(0).count(Counter::CacheHits);
         page.slot(3).add(Counter::CacheHits, 2);
-        let text = render(&page, &[Gauge { name: "catwalk_up", help: "Up.", value: 1.0 }]);
+        page.slot(1).time(RouteGroup::Product, 5_000);
+        page.slot(2).time(RouteGroup::Product, 2_000_000_000_000);
+        page.slot(2).set_level(Level::HttpConnections, 7);
+        let text = render(&page, &[(Gauge::WorkersServing, 1.0)]);
+        let product = "catwalk_http_request_duration_seconds";
+        assert!(text.contains(&format!("{product}_bucket{{route=\"product\",le=\"0.000004\"}} 0\n")), "{text}");
+        assert!(text.contains(&format!("{product}_bucket{{route=\"product\",le=\"0.000008\"}} 1\n")), "{text}");
+        assert!(text.contains(&format!("{product}_bucket{{route=\"product\",le=\"+Inf\"}} 2\n")), "{text}");
+        assert!(text.contains(&format!("{product}_sum{{route=\"product\"}} 2000.000005\n")), "{text}");
+        assert!(text.contains("\ncatwalk_http_connections_open 7\n"), "{text}");
         assert!(text.contains("\ncatwalk_cache_hits_total 3\n"), "{text}");
         assert!(text.contains("catwalk_http_responses_total{class=\"4xx\"} 0\n"), "{text}");
-        assert!(text.contains("# TYPE catwalk_up gauge\ncatwalk_up 1\n"), "{text}");
+        assert!(text.contains("# TYPE catwalk_workers_serving gauge\ncatwalk_workers_serving 1\n"), "{text}");
         assert_eq!(text.matches("# TYPE catwalk_http_responses_total").count(), 1);
     }
 }

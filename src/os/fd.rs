@@ -24,13 +24,27 @@ pub fn raise_limit() -> u64 {
 /// Waits until one of `fds` is readable or `timeout` has passed; says which are.
 pub fn wait_readable<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration) -> [bool; N] {
     let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    // Rounded up: a wait that ends before its deadline would spin.
-    let ms = u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
-    match poll(&mut polled, PollTimeout::from(ms)) {
+    match poll(&mut polled, rounded_up(timeout)) {
         Ok(_) => polled.map(|p| p.any().unwrap_or(false)),
         // Interrupted: the caller looks again.
         Err(_) => [false; N],
     }
+}
+
+/// The same for any number of descriptors.
+pub fn wait_any(fds: &[BorrowedFd<'_>], timeout: Duration) -> Vec<bool> {
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    let readable = |p: &PollFd<'_>| p.any().unwrap_or(false);
+    match poll(&mut polled, rounded_up(timeout)) {
+        Ok(_) => polled.iter().map(readable).collect(),
+        // Interrupted: the caller looks again.
+        Err(_) => vec![false; fds.len()],
+    }
+}
+
+/// A wait that ends before its deadline would spin.
+fn rounded_up(timeout: Duration) -> PollTimeout {
+    PollTimeout::from(u16::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(u16::MAX))
 }
 
 /// Locks a file for this process alone: its children don't inherit the lock, and it goes when the process ends or closes any descriptor
@@ -58,14 +72,14 @@ pub fn lock_for_process(file: &File) -> nix::Result<bool> {
 pub enum Command {
     /// Stop accepting, finish what is under way, end.
     Drain,
-    /// The master is gone: the same, and soon.
+    /// A successor serves already: the same, and take the time that is granted.
+    Retire,
+    /// The master is gone: as `Drain`, and soon.
     Orphaned,
     /// Accept from listener `n` too: the worker it belongs to is in back-off.
     Adopt(u8),
     /// Give listener `n` back.
     Release(u8),
-    /// Read certificate and key anew.
-    Reload,
     /// Void every cached answer.
     Clear,
 }
@@ -91,7 +105,7 @@ impl Commander {
             Command::Drain | Command::Orphaned => [b'D', 0],
             Command::Adopt(n) => [b'A', n],
             Command::Release(n) => [b'R', n],
-            Command::Reload => [b'T', 0],
+            Command::Retire => [b'T', 0],
             Command::Clear => [b'C', 0],
         };
         let _ = self.0.write_all(&bytes);
@@ -110,7 +124,7 @@ impl Commands {
             Ok(2) => match bytes[0] {
                 b'A' => Some(Command::Adopt(bytes[1])),
                 b'R' => Some(Command::Release(bytes[1])),
-                b'T' => Some(Command::Reload),
+                b'T' => Some(Command::Retire),
                 b'C' => Some(Command::Clear),
                 _ => Some(Command::Drain),
             },

@@ -2,10 +2,13 @@
 //! Runs in: master.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use nix::errno::Errno;
+use nix::fcntl::{fcntl, FcntlArg};
 use nix::sys::prctl;
 use nix::sys::signal::{kill, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
@@ -144,15 +147,47 @@ pub fn exec(program: &Path, args: &[String]) -> Errno {
     unistd::execv(&path, &argv).expect_err("execv returns only on failure")
 }
 
+/// In a child: replaces this process by `program` with this one's arguments, born with `fds` by name, as sd_listen_fds_with_names(3) finds
+/// them. Returns only on failure.
+pub fn exec_with(program: &Path, fds: &[(&str, BorrowedFd<'_>)]) -> std::io::Error {
+    const FIRST: i32 = 3;
+    let beyond = FIRST + fds.len() as i32;
+    // First out of the way, then into place: a place may be another one's present number.
+    let moved: Result<Vec<OwnedFd>, Errno> =
+        fds.iter().map(|(_, fd)| fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(beyond)).map(own)).collect();
+    let placed = moved.and_then(|moved| {
+        let places = (FIRST..).zip(&moved);
+        places.map(|(place, fd)| replace_descriptor(fd.as_fd(), place)).collect::<Result<Vec<()>, Errno>>()?;
+        Ok(moved)
+    });
+    if let Err(e) = placed {
+        return e.into();
+    }
+    let names: Vec<&str> = fds.iter().map(|(name, _)| *name).collect();
+    let pid = own_pid().to_string();
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1)).env("LISTEN_PID", &pid);
+    command.env("LISTEN_FDS", fds.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+    if std::env::var_os("WATCHDOG_PID").is_some() {
+        command.env("WATCHDOG_PID", &pid);
+    }
+    command.exec()
+}
+
+fn own(raw: i32) -> OwnedFd {
+    // SAFETY: fcntl(2) has just made it for us; nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+/// Makes `place` another number of `fd`, open over an exec. What was there before is closed.
+fn replace_descriptor(fd: BorrowedFd<'_>, place: i32) -> nix::Result<()> {
+    // SAFETY: in a child that is about to exec: nothing in it uses what `place` stood for any more.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), place) }).map(drop)
+}
+
 /// In a child: makes `fd` its standard output and error.
 pub fn redirect_output(fd: BorrowedFd<'_>) -> nix::Result<()> {
-    for target in [1, 2] {
-        // SAFETY: replaces descriptors of this child only; nothing in it holds 1 or 2 as an owned descriptor.
-        if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
-            return Err(Errno::last());
-        }
-    }
-    Ok(())
+    [1, 2].into_iter().try_for_each(|target| replace_descriptor(fd, target))
 }
 
 /// Gives `path` to a user.

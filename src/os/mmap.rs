@@ -2,15 +2,14 @@
 //! Runs in: master (create), worker (use), offline (look).
 
 use std::fs::{File, OpenOptions};
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, Flock, FlockArg, SealFlag};
+use nix::fcntl::{fallocate, fcntl, FallocateFlags, FcntlArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::unistd::ftruncate;
 
@@ -75,6 +74,15 @@ impl SharedMemory {
         SharedMemory::map(fd, size_bytes)
     }
 
+    /// Maps what another process of this server has made, and handed on.
+    ///
+    /// # Errors
+    /// EINVAL for an empty or oddly sized one, and what mmap(2) says.
+    pub fn open_trusted(fd: OwnedFd) -> nix::Result<SharedMemory> {
+        let size_bytes = size_of_file(&fd)?;
+        SharedMemory::map(fd, size_bytes)
+    }
+
     /// Maps a file made by `create_file`.
     ///
     /// # Errors
@@ -123,10 +131,12 @@ impl SharedMemory {
     /// # Errors
     /// What open(2) says.
     pub fn hold(&self) -> std::io::Result<Option<Hold>> {
-        match Flock::lock(self.reopen()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Hold(ManuallyDrop::new(lock)))),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, e)) => Err(e.into()),
+        let file = self.reopen()?;
+        // SAFETY: a live descriptor.
+        match Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+            Ok(_) => Ok(Some(Hold(file.into()))),
+            Err(Errno::EWOULDBLOCK) => Ok(None),
+            Err(e) => Err(e.into()),
         }
     }
 
@@ -173,7 +183,19 @@ impl SharedMemory {
 
 /// While it, or a copy of it in a child, is open, nobody else may take the memory over. It goes with the last process that has it: whoever
 /// unlocked it would do so for all.
-pub struct Hold(#[allow(dead_code, reason = "it is held, not read")] ManuallyDrop<Flock<File>>);
+pub struct Hold(OwnedFd);
+
+impl Hold {
+    /// A hold that another process has handed on: the lock is the open file's, whoever took it.
+    pub fn handed_on(fd: OwnedFd) -> Hold {
+        Hold(fd)
+    }
+
+    /// To be handed on.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 fn allocate(fd: &OwnedFd, size_bytes: usize) -> nix::Result<()> {
     let size = i64::try_from(size_bytes).map_err(|_| Errno::EOVERFLOW)?;

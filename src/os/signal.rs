@@ -7,8 +7,16 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What the master listens to.
-const HANDLED: [Signal; 6] =
-    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR2];
+const HANDLED: [Signal; 8] = [
+    Signal::SIGCHLD,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGUSR2,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
 
 /// A blocked set of signals and the descriptor they are read from.
 pub struct Signals(SignalFd);
@@ -19,18 +27,22 @@ impl Signals {
         let mut set = SigSet::empty();
         HANDLED.iter().for_each(|&s| set.add(s));
         set.thread_block()?;
-        // TTIN and TTOU come for real to a background job that touches its terminal; a write then fails instead.
-        for signal in [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE] {
-            ignore(signal)?;
-        }
+        ignore(Signal::SIGPIPE)?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         SignalFd::with_flags(&set, flags).map(Signals)
     }
 
-    /// The next pending signal, if there is one.
+    /// The next pending signal, if there is one. A terminal sends TTIN and TTOU to all of a background job when one of it touches it: only
+    /// those count that a process has sent.
     pub fn take(&mut self) -> nix::Result<Option<Signal>> {
-        let info = self.0.read_signal()?;
-        Ok(info.and_then(|i| Signal::try_from(i.ssi_signo as i32).ok()))
+        while let Some(info) = self.0.read_signal()? {
+            let Ok(signal) = Signal::try_from(info.ssi_signo as i32) else { continue };
+            let is_terminals = info.ssi_code == libc::SI_KERNEL;
+            if !is_terminals || !matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU) {
+                return Ok(Some(signal));
+            }
+        }
+        Ok(None)
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -50,9 +62,15 @@ impl Termination {
     /// Undoes the master's mask but for SIGTERM, before any thread is started. A worker ignores what a terminal
     /// sends to the whole group: its master decides.
     pub fn open() -> nix::Result<Termination> {
-        for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR2] {
-            ignore(signal)?;
-        }
+        let masters = [
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGHUP,
+            Signal::SIGUSR2,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+        ];
+        masters.into_iter().try_for_each(ignore)?;
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
         set.thread_set_mask()?;
@@ -70,9 +88,7 @@ impl Termination {
 
 /// In a child that is about to exec another program: everything back to its default.
 pub fn reset_for_exec() -> nix::Result<()> {
-    for signal in [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE] {
-        // SAFETY: SIG_DFL installs no handler code.
-        unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) }?;
-    }
+    // SAFETY: SIG_DFL installs no handler code.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }?;
     SigSet::all().thread_unblock()
 }

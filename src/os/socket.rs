@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use crate::limits::SOCKET_UNSENT_MAX_BYTES;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    bind, getsockname, listen, setsockopt, socket, sockopt, AddressFamily, Backlog, SockFlag, SockType,
+    bind, getsockname, getsockopt, listen, setsockopt, socket, sockopt, AddressFamily, Backlog, SockFlag, SockType,
     SockaddrStorage,
 };
 
@@ -23,16 +23,42 @@ pub fn listen_shared(address: SocketAddr, count: usize, backlog: i32) -> nix::Re
     listen(&probe, Backlog::new(1)?)?;
     let address = local_address(&probe)?;
     drop(probe);
-    let mut listeners = Vec::with_capacity(count);
-    for _ in 0..count {
+    listen_beside(address, count, backlog)
+}
+
+/// Opens `count` more listeners on an address that this server, or the one before it, listens on already.
+///
+/// # Errors
+/// As bind(2) says.
+pub fn listen_beside(address: SocketAddr, count: usize, backlog: i32) -> nix::Result<Vec<TcpListener>> {
+    let open_one = |_| {
         let fd = open(address, true)?;
-        // Accepted sockets inherit it: no Nagle, and no system call per connection.
-        setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
-        limit_unsent(&fd)?;
+        tune(&fd)?;
         listen(&fd, Backlog::new(backlog).or_else(|_| Backlog::new(128))?)?;
-        listeners.push(TcpListener::from(fd));
+        Ok(TcpListener::from(fd))
+    };
+    (0..count).map(open_one).collect()
+}
+
+/// A listener that somebody else has made, for use as if it was one of ours.
+///
+/// # Errors
+/// ENOTSOCK, EINVAL for what does not listen, EAFNOSUPPORT for what is no TCP socket.
+pub fn adopt_listener(fd: OwnedFd) -> nix::Result<TcpListener> {
+    local_address(&fd)?;
+    if !getsockopt(&fd, sockopt::AcceptConn)? {
+        return Err(Errno::EINVAL);
     }
-    Ok(listeners)
+    tune(&fd)?;
+    let listener = TcpListener::from(fd);
+    listener.set_nonblocking(true).map_err(|_| Errno::EINVAL)?;
+    Ok(listener)
+}
+
+/// What accepted sockets inherit: no Nagle, and no system call per connection.
+fn tune(fd: &OwnedFd) -> nix::Result<()> {
+    setsockopt(fd, sockopt::TcpNoDelay, &true)?;
+    limit_unsent(fd)
 }
 
 fn open(address: SocketAddr, shared: bool) -> nix::Result<OwnedFd> {

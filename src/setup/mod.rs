@@ -8,11 +8,12 @@ use anyhow::{bail, Context, Result};
 use may_postgres::{Client, Config, Host, SslMode};
 
 use crate::cli::Setup;
+use crate::config::LogFormat;
 use crate::db;
 
 /// Runs the command. Returns the exit status.
 pub fn run(args: &Setup) -> Result<i32> {
-    crate::start_log(log::LevelFilter::Warn);
+    crate::logging::start(log::LevelFilter::Warn, LogFormat::Text);
     let url = args.database_url.clone().or_else(|| std::env::var("DATABASE_URL").ok());
     let url =
         url.context("which server? give its address with --database-url, or in the variable DATABASE_URL")?;

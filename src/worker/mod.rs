@@ -2,6 +2,7 @@
 //! Runs in: worker.
 
 pub mod beat;
+mod self_check;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,25 +14,28 @@ use crate::api::fetch::Fetcher;
 use crate::api::shape::Shaper;
 use crate::api::waits::Waits;
 use crate::api::writer::Writer;
-use crate::api::{Factory, Site};
+use crate::api::{AdminFactory, Factory, Site};
 use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
 use crate::config::Config;
 use crate::db::pool::{Lane, Places};
 use crate::db::{self, writes, Nodes};
 use crate::heritage::Heritage;
-use crate::limits::{BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX, WRITE_LANES};
-use crate::metrics::Counter;
+use crate::limits::{
+    ADMIN_CONNECTIONS_MAX, BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_FRESH_GRACE, DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX,
+    WRITE_LANES,
+};
+use crate::metrics::{Counter, Level};
 use crate::os::fd::{wait_readable, Command, Commands};
 use crate::os::signal::Termination;
 use crate::os::{clock, fd, fork, sched};
 use crate::runtime;
 use crate::slots::Phase;
 
-/// Where a worker sits: its listener's number, its slot, and the epoch of this life.
+/// Where a worker sits: its number, its slot, and the epoch of this life.
 #[derive(Debug, Clone, Copy)]
 pub struct Seat {
-    pub listener: usize,
+    pub number: usize,
     pub slot: usize,
     pub epoch: u32,
 }
@@ -42,17 +46,17 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
     runtime::leave_last_words(slots.clone(), seat.slot);
     let termination = Termination::open().expect("a fresh process can open a signalfd");
     slots.set_pid(seat.slot, fork::own_pid().as_raw());
-    fork::set_name(&format!("catwalk-work-{}", seat.listener));
+    fork::set_name(&format!("catwalk-work-{}", seat.number));
     let descriptors = fd::raise_limit();
-    let cpu = heritage.cpus[seat.listener % heritage.cpus.len()];
+    let cpu = heritage.cpus[seat.number % heritage.cpus.len()];
     if let Err(e) = sched::pin(cpu) {
-        log::debug!("worker {}: not pinned to CPU {cpu}: {e}", seat.listener);
+        log::debug!("worker {}: not pinned to CPU {cpu}: {e}", seat.number);
     }
     runtime::configure();
     match Worker::prepare(heritage, seat, descriptors) {
         Ok(worker) => worker.serve(heritage, commands, termination),
         Err(e) => {
-            log::error!("worker {}: {e:#}", seat.listener);
+            log::error!("worker {}: {e:#}", seat.number);
             1
         }
     }
@@ -86,8 +90,9 @@ const CHECK_PERIOD_FAILED: Duration = Duration::from_millis(250);
 struct Worker {
     seat: Seat,
     server: Server<Factory>,
+    admin: Server<AdminFactory>,
     site: Arc<Site>,
-    /// Listeners accepted from, by number: its own, and those of siblings in back-off; two each where HTTPS is served.
+    /// Listeners accepted from, by number; two each where HTTPS is served.
     accepting: HashMap<usize, Vec<usize>>,
     exported: [u64; EXPORTS.len()],
 }
@@ -140,36 +145,53 @@ impl Worker {
         };
         let settings = Settings { limits, proxies: config.proxies.clone() };
         let server = Server::new(Factory(site.clone()), settings);
-        Ok(Worker { seat, server, site, accepting: HashMap::new(), exported: Default::default() })
+        let limits = Limits { connections_max: ADMIN_CONNECTIONS_MAX, ..config.limits.clone() };
+        let settings = Settings { limits, proxies: Default::default() };
+        let admin = Server::new(AdminFactory(site.clone()), settings);
+        Ok(Worker { seat, server, admin, site, accepting: HashMap::new(), exported: Default::default() })
     }
 
     fn serve(mut self, heritage: &Heritage, mut commands: Commands, mut termination: Termination) -> i32 {
-        self.adopt(heritage, self.seat.listener);
-        self.site.slots.set_phase(self.seat.slot, Phase::Serving);
         let beat = beat::start(self.site.slots.clone(), self.seat.slot);
+        if let Err(e) = self_check::run(&self.server, &heritage.config.proxies) {
+            log::error!("worker {}: it does not answer its own request: {e}", self.seat.number);
+            return 1;
+        }
+        self.accept_admin(heritage);
+        self.site.slots.set_phase(self.seat.slot, Phase::Serving);
         let site = self.site.clone();
         std::thread::spawn(move || check_database(&site));
+        let drain_max = heritage.config.shutdown_timeout;
         loop {
             let [commanded, terminated] = wait_readable([commands.fd(), termination.fd()], BEAT_PERIOD);
             self.tick(&beat);
             if terminated && termination.is_asked() {
-                return self.drain(heritage.config.shutdown_timeout, &beat);
+                return self.drain(Drain::for_good(drain_max), &beat);
             }
             while let Some(command) = commanded.then(|| commands.take()).flatten() {
                 match command {
-                    Command::Drain => return self.drain(heritage.config.shutdown_timeout, &beat),
+                    Command::Drain => return self.drain(Drain::for_good(drain_max), &beat),
+                    Command::Retire => return self.drain(Drain::with_successor(drain_max), &beat),
                     // Whoever comes after this server waits for its memory.
                     Command::Orphaned => {
-                        return self.drain(heritage.config.shutdown_timeout.min(ORPHAN_DRAIN_MAX), &beat)
+                        return self.drain(Drain::for_good(drain_max.min(ORPHAN_DRAIN_MAX)), &beat)
                     }
                     Command::Adopt(n) => self.adopt(heritage, usize::from(n)),
                     Command::Release(n) => self.release(usize::from(n)),
-                    Command::Reload => self.reload(heritage),
                     Command::Clear => {
                         log::info!("every cached answer is void: it was asked for");
                         self.site.cache.forget_all(Reason::Asked);
                     }
                 }
+            }
+        }
+    }
+
+    /// Every worker accepts from each: whoever asks is answered for all.
+    fn accept_admin(&self, heritage: &Heritage) {
+        for listener in &heritage.admin.sockets {
+            if let Err(e) = listener.try_clone().and_then(|l| self.admin.accept_on(l, None)) {
+                log::error!("worker {}: can't accept for administration: {e}", self.seat.number);
             }
         }
     }
@@ -181,7 +203,19 @@ impl Worker {
         self.site.fetcher.tick();
         self.site.writer.tick();
         self.site.audit.tick(&self.site.fetcher);
+        self.site.access.tick();
         self.server.tick();
+        self.admin.tick();
+        self.export();
+    }
+
+    /// What /metrics shows of this worker.
+    fn export(&mut self) {
+        let metrics = &self.site.metrics;
+        let (open, wanted) = self.site.nodes.occupancy();
+        metrics.set_level(Level::HttpConnections, self.server.connections() as u64);
+        metrics.set_level(Level::DatabaseConnections, open as u64);
+        metrics.set_level(Level::DatabaseConnectionsWanted, wanted as u64);
         for ((count, counter), exported) in EXPORTS.into_iter().zip(&mut self.exported) {
             let now = self.server.count(count);
             self.site.metrics.add(counter, now - *exported);
@@ -193,14 +227,14 @@ impl Worker {
         if self.accepting.contains_key(&number) {
             return;
         }
-        let plain = heritage.listeners.get(number).map(|listener| (listener, None));
-        let secure = heritage.tls_listeners.get(number).map(|listener| (listener, heritage.tls.clone()));
+        let plain = heritage.http.sockets.get(number).map(|listener| (listener, None));
+        let secure = heritage.https.sockets.get(number).map(|listener| (listener, heritage.tls.clone()));
         let mut ids = Vec::new();
         for (listener, tls) in plain.into_iter().chain(secure) {
             match listener.try_clone().and_then(|l| self.server.accept_on(l, tls)) {
                 Ok(id) => ids.push(id),
                 Err(e) => {
-                    log::error!("worker {}: can't accept from listener {number}: {e}", self.seat.listener)
+                    log::error!("worker {}: can't accept from listener {number}: {e}", self.seat.number)
                 }
             }
         }
@@ -212,37 +246,52 @@ impl Worker {
         ids.into_iter().for_each(|id| self.server.release(id));
     }
 
-    fn reload(&self, heritage: &Heritage) {
-        if let Err(e) = heritage.reload_tls() {
-            log::error!("worker {}: {e:#}; the certificate in force stays", self.seat.listener);
-        }
-    }
-
     /// No new connections; answers from here on close theirs; idle ones end after a grace, in which requests
     /// already on their way are still answered; at the timeout the rest is left behind.
-    fn drain(mut self, timeout: Duration, beat: &beat::Beat) -> i32 {
+    fn drain(mut self, drain: Drain, beat: &beat::Beat) -> i32 {
         self.site.slots.set_phase(self.seat.slot, Phase::Draining);
         self.server.drain();
+        self.admin.drain();
         let start = Instant::now();
-        let mut closing = false;
-        while self.server.connections() > 0 && start.elapsed() < timeout {
-            if !closing && start.elapsed() >= DRAIN_IDLE_GRACE {
-                closing = true;
-                self.server.close_idle();
+        let mut steps = [(drain.idle, Server::close_idle as fn(&Server<Factory>)), (drain.fresh, Server::close_fresh)]
+            .into_iter()
+            .peekable();
+        while self.server.connections() > 0 && start.elapsed() < drain.timeout {
+            if let Some((_, close)) = steps.next_if(|(grace, _)| start.elapsed() >= *grace) {
+                close(&self.server);
             }
             self.tick(beat);
             std::thread::sleep(Duration::from_millis(10));
         }
-        match self.server.connections() {
-            0 => 0,
-            left => {
-                log::warn!(
-                    "worker {}: {left} connections were still busy after {timeout:?}",
-                    self.seat.listener
-                );
-                0
-            }
+        self.admin.close_fresh();
+        let left = self.server.connections();
+        if left > 0 {
+            log::warn!("worker {}: {left} connections were still busy after {:?}", self.seat.number, drain.timeout);
         }
+        self.tick(beat);
+        0
+    }
+}
+
+/// How long what is left to a draining worker.
+struct Drain {
+    timeout: Duration,
+    /// Until connections between requests end, and those without one yet.
+    idle: Duration,
+    fresh: Duration,
+}
+
+impl Drain {
+    /// Nobody comes after: whoever waits for the end of this server waits for this.
+    fn for_good(timeout: Duration) -> Drain {
+        Drain { timeout, idle: DRAIN_IDLE_GRACE, fresh: DRAIN_FRESH_GRACE }
+    }
+
+    /// A successor serves already, and nobody waits: idle connections get their next answer with `Connection: close`. Those that are left
+    /// end a while before the timeout, so that whoever sends a request just then gets its answer.
+    fn with_successor(timeout: Duration) -> Drain {
+        let late = timeout.saturating_sub(DRAIN_IDLE_GRACE);
+        Drain { timeout, idle: late, fresh: late }
     }
 }
 

@@ -18,7 +18,7 @@ const HITS: i64 = 100_000;
 
 /// How often each key was found before the counting.
 fn cache_of(finds: usize) -> Cache {
-    let purpose = Purpose { cache_size_bytes: 4 << 20, workers: 1, settings: 0 };
+    let purpose = Purpose { cache_size_bytes: 4 << 20, workers: 1, settings: 0, nodes: 0 };
     let memory = Arc::new(SharedMemory::create("test", purpose.layout().size_bytes).unwrap());
     let arena = Arc::new(Arena::format(memory.clone(), &purpose, 7));
     let cache = cache_over(arena);

@@ -227,7 +227,7 @@ fn limits_are_what_the_configuration_says() {
     let told = statuses(&server, &get("/healthz", ""));
     assert_eq!(told, [503]);
     eventually("all of it is counted", || {
-        let text = open[0].get("/metrics").text();
+        let text = server.metrics();
         let value = |name: &str| {
             let line = text.lines().find(|l| l.starts_with(name)).unwrap();
             line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()

@@ -33,6 +33,8 @@ pub(crate) struct Connection<S> {
     deadline_ms: u64,
     /// Part of a head has been received.
     in_head: bool,
+    /// A request has been answered.
+    has_served: bool,
 }
 
 /// How a turn ended.
@@ -55,7 +57,16 @@ enum Served {
 impl<S: HttpService> Connection<S> {
     pub(crate) fn new(transport: Transport, service: S, shared: Arc<Shared>, peer: IpAddr) -> Connection<S> {
         let deadline_ms = after(shared.settings.limits.header_timeout);
-        Connection { transport, service, shared, peer, is_named: false, deadline_ms, in_head: false }
+        Connection {
+            transport,
+            service,
+            shared,
+            peer,
+            is_named: false,
+            deadline_ms,
+            in_head: false,
+            has_served: false,
+        }
     }
 
     /// Serves until either side closes.
@@ -121,7 +132,7 @@ impl<S: HttpService> Connection<S> {
             let mut working = held.take().unwrap_or_else(buffers::take);
             let turn = self.turn(&mut working);
             let idle = working.input.is_empty();
-            if turn? == Turn::Close || (idle && self.shared.closes_idle()) {
+            if turn? == Turn::Close || (idle && self.shared.closes_idle(self.has_served)) {
                 buffers::put(working);
                 return Ok(());
             }
@@ -172,6 +183,7 @@ impl<S: HttpService> Connection<S> {
             self.deadline_ms = after(limits.idle_timeout);
         }
         self.in_head = in_head;
+        self.has_served |= served > 0;
         Ok(Turn::Wait)
     }
 

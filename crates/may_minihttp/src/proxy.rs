@@ -23,7 +23,8 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether the word of `peer` counts.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted.iter().any(|net| net.contains(&peer))
     }

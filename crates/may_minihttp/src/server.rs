@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -66,10 +67,11 @@ impl<T: HttpService + Clone + Send + Sync + 'static> HttpServiceFactory for Http
     }
 }
 
-/// SERVING → DRAINING: answers carry `Connection: close` → CLOSING: idle connections end too.
+/// SERVING → DRAINING: answers carry `Connection: close` → CLOSING: idle connections end too → ENDING: also those without a request yet.
 const SERVING: u8 = 0;
 const DRAINING: u8 = 1;
 const CLOSING: u8 = 2;
+const ENDING: u8 = 3;
 
 /// What a server allows, and whom it believes.
 #[derive(Debug, Clone, Default)]
@@ -110,8 +112,9 @@ impl Shared {
         self.phase.load(Ordering::Relaxed) >= DRAINING
     }
 
-    pub(crate) fn closes_idle(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) >= CLOSING
+    /// Whether a connection between requests ends now; `has_served`: one was answered on it.
+    pub(crate) fn closes_idle(&self, has_served: bool) -> bool {
+        self.phase.load(Ordering::Relaxed) >= if has_served { CLOSING } else { ENDING }
     }
 
     pub(crate) fn count(&self, count: Count) {
@@ -202,9 +205,7 @@ impl<F: HttpServiceFactory> Server<F> {
         let (stop, waker) = (Arc::new(AtomicBool::new(false)), listener.waker());
         let acceptor = Acceptor {
             listener,
-            factory: self.factory.clone(),
-            shared: self.shared.clone(),
-            tls,
+            opener: self.opener(tls),
             stop: stop.clone(),
             reserve: Mutex::new(open_reserve()),
         };
@@ -213,6 +214,15 @@ impl<F: HttpServiceFactory> Server<F> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         self.shared.accepting.lock().insert(id, Accepting { stop, waker, address, coroutine });
         Ok(id)
+    }
+
+    fn opener(&self, tls: Option<Arc<Tls>>) -> Opener<F> {
+        Opener { factory: self.factory.clone(), shared: self.shared.clone(), tls }
+    }
+
+    /// Serves a connection that was made elsewhere, of `peer`: any stream socket, such as one end of a pair.
+    pub fn serve(&self, stream: OwnedFd, peer: IpAddr) {
+        self.opener(None).open(TcpStream::from(stream), peer);
     }
 
     /// Addresses accepted from.
@@ -236,9 +246,19 @@ impl<F: HttpServiceFactory> Server<F> {
         accepting.into_values().for_each(Accepting::stop);
     }
 
-    /// Ends the connections that are between requests.
+    /// Ends the connections that are between requests. Those on which none has come yet stay until [`Server::close_fresh`]: whoever has
+    /// only just connected is about to send one.
     pub fn close_idle(&self) {
-        self.shared.phase.store(CLOSING, Ordering::Relaxed);
+        self.close(CLOSING);
+    }
+
+    /// Ends the connections without a request too.
+    pub fn close_fresh(&self) {
+        self.close(ENDING);
+    }
+
+    fn close(&self, phase: u8) {
+        self.shared.phase.store(phase, Ordering::Relaxed);
         self.shared.open.lock().values().for_each(|watch| watch.wake());
     }
 
@@ -255,11 +275,16 @@ impl<F: HttpServiceFactory> Server<F> {
     }
 }
 
-struct Acceptor<F> {
-    listener: CoIo<TcpListener>,
+/// Has connections served, each by a coroutine of its own.
+struct Opener<F> {
     factory: Arc<F>,
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
+}
+
+struct Acceptor<F> {
+    listener: CoIo<TcpListener>,
+    opener: Opener<F>,
     stop: Arc<AtomicBool>,
     /// A descriptor to give up when there is no other: with it whoever waits can be told so.
     reserve: Mutex<Option<File>>,
@@ -286,7 +311,7 @@ impl<F: HttpServiceFactory> Acceptor<F> {
                 give_way();
             }
             match self.listener.inner().accept() {
-                Ok((stream, peer)) => self.open(stream, peer.ip()),
+                Ok((stream, peer)) => self.opener.open(stream, peer.ip()),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     self.listener.wait_io();
                 }
@@ -314,9 +339,9 @@ impl<F: HttpServiceFactory> Acceptor<F> {
         drop(reserve);
         let accepted = self.listener.inner().accept();
         if let Ok((stream, _)) = &accepted {
-            self.shared.count(Count::TurnedAway);
+            self.opener.shared.count(Count::TurnedAway);
             let _ = stream.set_nonblocking(true);
-            if self.tls.is_none() {
+            if self.opener.tls.is_none() {
                 say_no(stream);
             }
         }
@@ -329,7 +354,9 @@ impl<F: HttpServiceFactory> Acceptor<F> {
             false => give_way(),
         }
     }
+}
 
+impl<F: HttpServiceFactory> Opener<F> {
     fn open(&self, stream: TcpStream, peer: IpAddr) {
         self.shared.count(Count::Accepted);
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);

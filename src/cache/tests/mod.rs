@@ -23,7 +23,7 @@ const AGES: Ages =
     Ages { found_ns: 1_000 * MS, missing_ns: 100 * MS, watermark_ns: u64::MAX, stale_ns: 5_000 * MS };
 
 fn purpose(size_bytes: usize) -> Purpose {
-    Purpose { cache_size_bytes: size_bytes, workers: 1, settings: 5 }
+    Purpose { cache_size_bytes: size_bytes, workers: 1, settings: 5, nodes: 0 }
 }
 
 fn arena(size_bytes: usize) -> Arc<Arena> {

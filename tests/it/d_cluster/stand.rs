@@ -157,6 +157,7 @@ pub fn open_box(place: &Place, dir: &Path, urls: &[String], configure: impl Fn(&
     command.env("CATWALK_HTTP_ADMIN_TOKEN_FILE", token).env("CATWALK_DATABASE_URL", &urls[0]);
     command.env("CATWALK_DATABASE_REPLICAS", urls[1..].join(",")).env("CATWALK_HTTP_WRITE_RATE", "0");
     command.env("CATWALK_RUNTIME_DIR", dir.join("run"));
+    command.env("CATWALK_ADMIN_LISTEN", format!("{}:0", place.address));
     configure(&mut command);
     Server::launch(place.inside(command), dir)
 }

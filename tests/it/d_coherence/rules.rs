@@ -26,7 +26,7 @@ struct Feed {
 
 impl Feed {
     fn start(server: &Server) -> Feed {
-        let purpose = Purpose { cache_size_bytes: 4 << 20, workers: 1, settings: 0 };
+        let purpose = Purpose { cache_size_bytes: 4 << 20, workers: 1, settings: 0, nodes: 0 };
         let memory = Arc::new(SharedMemory::create("test", purpose.layout().size_bytes).unwrap());
         let arena = Arc::new(Arena::format(memory, &purpose, 5));
         let metrics = MetricsPage::create(1).unwrap().slot(0);

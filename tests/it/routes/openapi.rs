@@ -114,7 +114,6 @@ fn real_answers_are_what_is_described() {
         ("/pictures/{name}", "/pictures/1-1.svg"),
         ("/healthz", "/healthz"),
         ("/readyz", "/readyz"),
-        ("/metrics", "/metrics"),
         ("/admin/products/{id}", "/admin/products/3"),
         ("/admin/skus/{id}", "/admin/skus/3"),
     ] {

@@ -34,6 +34,8 @@ pub struct Server {
     pub address: String,
     /// Where it serves HTTPS.
     pub tls_address: Option<String>,
+    /// Where /metrics is.
+    pub admin_address: Option<String>,
     /// What it has handed to its service manager, by name.
     pub stored: Vec<(String, OwnedFd)>,
     // Last: the directory goes when the server has ended.
@@ -71,9 +73,12 @@ impl Server {
         if command.get_envs().all(|(name, _)| name != "CATWALK_RUNTIME_DIR") {
             command.env("CATWALK_RUNTIME_DIR", dir.join("run"));
         }
+        if command.get_envs().all(|(name, _)| name != "CATWALK_ADMIN_LISTEN") {
+            command.env("CATWALK_ADMIN_LISTEN", "127.0.0.1:0");
+        }
         command.env("NOTIFY_SOCKET", &path).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().expect("catwalk starts");
-        let (mut address, mut tls_address, mut stored) = (None, None, Vec::new());
+        let (mut address, mut tls_address, mut admin_address, mut stored) = (None, None, None, Vec::new());
         eventually("the server is ready", || {
             if let Ok(Some(status)) = child.try_wait() {
                 panic!("catwalk ended before it was ready: {status}");
@@ -86,10 +91,11 @@ impl Server {
             }
             address = field("X_CATWALK_URL=http://").or(address.take());
             tls_address = field("X_CATWALK_TLS_URL=https://").or(tls_address.take());
+            admin_address = field("X_CATWALK_ADMIN_URL=http://").or(admin_address.take());
             address.is_some()
         });
         let address = address.expect("ready");
-        Server { child, dir: dir.to_path_buf(), address, tls_address, stored, _dir: None }
+        Server { child, dir: dir.to_path_buf(), address, tls_address, admin_address, stored, _dir: None }
     }
 
     /// One server that all read-only tests share.
@@ -190,9 +196,15 @@ impl Server {
         children_of(self.pid()).into_iter().find(|pid| command_of(*pid).contains("postgres"))
     }
 
+    /// What /metrics says.
+    pub fn metrics(&self) -> String {
+        let address = self.admin_address.as_ref().expect("it serves /metrics");
+        Connection::open(address).get("/metrics").text()
+    }
+
     /// The value of a counter in /metrics.
     pub fn metric(&self, name: &str) -> u64 {
-        let text = self.get("/metrics").text();
+        let text = self.metrics();
         let line = text.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
         let value = line.unwrap_or_else(|| panic!("no metric {name}")).rsplit(' ').next();
         value.and_then(|v| v.parse().ok()).expect("a number")

@@ -1,0 +1,102 @@
+//! A roll: one child after the other is replaced, each when its successor serves. The first successor that can't serve ends it, and the
+//! others stay as they are.
+//! Runs in: master.
+
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+
+use crate::heritage::Heritage;
+use crate::limits::SUCCESSOR_MAX;
+use crate::master::seats::Seats;
+use crate::master::spawn::Role;
+use crate::os::fork;
+use crate::slots::Phase;
+
+/// Where a roll stands.
+pub struct Roll {
+    /// The seat that is next, or under way.
+    at: usize,
+    deadline: Instant,
+    has_begun: bool,
+}
+
+/// How far it has come.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rolled {
+    Going,
+    All,
+    /// Why not. Those before are replaced.
+    Failed(String),
+}
+
+impl Seats {
+    /// Begins one. Nothing happens until it is stepped.
+    pub fn begin_roll(&mut self, now: Instant) {
+        self.roll = Some(Roll { at: 0, deadline: now + SUCCESSOR_MAX, has_begun: false });
+    }
+
+    pub fn is_rolling(&self) -> bool {
+        self.roll.is_some()
+    }
+
+    /// Goes on with the roll that was begun.
+    pub fn step_roll(&mut self, heritage: &Heritage, now: Instant) -> Rolled {
+        let Some(mut roll) = self.roll.take() else { return Rolled::All };
+        loop {
+            if roll.at == self.workers() {
+                self.replace_feed(heritage);
+                return Rolled::All;
+            }
+            match self.replace(heritage, &mut roll, now) {
+                Rolled::All => roll = Roll { at: roll.at + 1, deadline: now + SUCCESSOR_MAX, has_begun: false },
+                Rolled::Going => {
+                    self.roll = Some(roll);
+                    return Rolled::Going;
+                }
+                failed @ Rolled::Failed(_) => return failed,
+            }
+        }
+    }
+
+    fn replace(&mut self, heritage: &Heritage, roll: &mut Roll, now: Instant) -> Rolled {
+        let number = roll.at;
+        let seat = &mut self.all[number];
+        let role = seat.role;
+        match &seat.successor {
+            Some(successor) if heritage.slots.phase(successor.slot) == Phase::Serving => {
+                let successor = seat.successor.take();
+                let old = std::mem::replace(&mut seat.child, successor);
+                self.retire(heritage, role, old);
+                return Rolled::All;
+            }
+            Some(successor) if now >= roll.deadline => {
+                fork::signal(successor.pid, Signal::SIGKILL);
+                return Rolled::Failed(format!("{role} has not begun to serve within {SUCCESSOR_MAX:?}"));
+            }
+            Some(_) => return Rolled::Going,
+            None if roll.has_begun => {
+                return Rolled::Failed(format!("{role} ended before it served; the log has the reason"))
+            }
+            None => {}
+        }
+        if seat.child.is_none() && !roll.has_begun {
+            // It is being refilled, with what the others get.
+            return Rolled::All;
+        }
+        let successor = self.seat_one(heritage, number, now);
+        roll.has_begun = successor.is_some();
+        self.all[number].successor = successor;
+        match now >= roll.deadline {
+            true => Rolled::Failed("no slot became free: workers that drain take too long".to_string()),
+            false => Rolled::Going,
+        }
+    }
+
+    /// There is one at a time: hits are trusted meanwhile for as long as they may be stale.
+    fn replace_feed(&mut self, heritage: &Heritage) {
+        let Some(seat) = self.all.last_mut().filter(|seat| seat.role == Role::Feed) else { return };
+        let feed = seat.child.take();
+        self.retire(heritage, Role::Feed, feed);
+    }
+}

@@ -1,0 +1,225 @@
+//! An upgrade: another master is started beside this one, with the listeners and the shared memory, and takes over once its workers serve.
+//! Until then this one goes on, whatever becomes of the other.
+//! Runs in: master.
+//!
+//! ```text
+//! old  USR2 ──fork, fork, exec──┐                         feed ends ──► MAINPID=new, "yours" ──► workers retire ──► end
+//!        ◄── "pid N" ───────────┤                           ▲                     │
+//! new                           └─► workers ──all serve──► "serving"              └─► feed, runtime directory, READY=1
+//!
+//! gone, "failed …", or nothing heard for too long before "serving": the old one goes on, and kills what is left of the new one
+//! ```
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::heritage::Heritage;
+use crate::limits::SUCCESSION_MAX;
+use crate::os::fork;
+use crate::succession;
+
+/// A line to another master: words, one a line.
+pub struct Line {
+    stream: UnixStream,
+    heard: Vec<u8>,
+    is_open: bool,
+}
+
+impl Line {
+    /// # Errors
+    /// What keeps a socket from being used without waiting.
+    pub fn new(stream: UnixStream) -> std::io::Result<Line> {
+        stream.set_nonblocking(true)?;
+        Ok(Line { stream, heard: Vec::new(), is_open: true })
+    }
+
+    pub fn watched(&self) -> Option<UnixStream> {
+        self.stream.try_clone().ok()
+    }
+
+    /// Says a word. Whether the other one is gone shows when it is listened to.
+    pub fn say(&mut self, word: &str) {
+        let _ = self.stream.write_all(format!("{word}\n").as_bytes());
+    }
+
+    /// What was said since.
+    pub fn words(&mut self) -> Vec<String> {
+        let mut piece = [0; 1024];
+        while self.is_open {
+            match self.stream.read(&mut piece) {
+                Ok(0) => self.is_open = false,
+                Ok(len) => self.heard.extend_from_slice(&piece[..len]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.is_open = false,
+            }
+        }
+        let whole = self.heard.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let words: Vec<u8> = self.heard.drain(..whole).collect();
+        String::from_utf8_lossy(&words).lines().map(str::to_string).collect()
+    }
+
+    /// Whether the other one is still there.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+}
+
+/// The master to come.
+pub struct Successor {
+    pub line: Line,
+    pub pid: Option<Pid>,
+    deadline: Instant,
+    pub serves: bool,
+}
+
+/// What is to be done about it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Wait,
+    /// It can take over.
+    Serves,
+    /// This one goes on, and why.
+    BackOut(String),
+}
+
+impl Successor {
+    /// Starts `program` as this server's next master.
+    ///
+    /// # Errors
+    /// What keeps a process from being made.
+    pub fn start(heritage: &Heritage, program: &Path) -> Result<Successor> {
+        let (ours, theirs) = UnixStream::pair().context("making sockets")?;
+        // The one in between ends at once: the new master is nobody's child but the service manager's.
+        fork::fork(|| match fork::fork(|| become_master(heritage, program, theirs)) {
+            Ok(_) => 0,
+            Err(_) => 1,
+        })
+        .context("making a process")?;
+        let deadline = Instant::now() + SUCCESSION_MAX;
+        Ok(Successor { line: Line::new(ours)?, pid: None, deadline, serves: false })
+    }
+
+    /// Listens, and looks at the clock.
+    pub fn look(&mut self, now: Instant) -> Verdict {
+        for word in self.line.words() {
+            match word.split_once(' ').unwrap_or((&word, "")) {
+                ("pid", number) => self.pid = number.parse().ok().map(Pid::from_raw),
+                ("serving", _) if !self.serves => {
+                    self.serves = true;
+                    return Verdict::Serves;
+                }
+                ("failed", why) => return Verdict::BackOut(why.to_string()),
+                _ => {}
+            }
+        }
+        match (self.line.is_open(), self.serves) {
+            (false, _) => Verdict::BackOut("it ended before it served; the log has its reason".into()),
+            (true, false) if now >= self.deadline => {
+                Verdict::BackOut(format!("its workers have not begun to serve within {SUCCESSION_MAX:?}"))
+            }
+            _ => Verdict::Wait,
+        }
+    }
+
+    /// Ends what is left of it; its workers see that their master is gone.
+    pub fn give_up(self) {
+        if let Some(pid) = self.pid {
+            fork::signal(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// In the new master's process: says who it is, and becomes it. Returns only on failure.
+fn become_master(heritage: &Heritage, program: &Path, theirs: UnixStream) -> i32 {
+    let say = |word: String| (&theirs).write_all(word.as_bytes());
+    let _ = say(format!("pid {}\n", fork::own_pid()));
+    let why = fork::exec_with(program, &succession::bequest(heritage, &theirs));
+    let _ = say(format!("failed {} can't be run: {why}\n", program.display()));
+    1
+}
+
+/// The master before this one.
+pub struct Predecessor {
+    pub line: Line,
+    deadline: Instant,
+    has_handed_over: bool,
+}
+
+impl Predecessor {
+    /// # Errors
+    /// As [`Line::new`].
+    pub fn new(stream: UnixStream) -> std::io::Result<Predecessor> {
+        // It gives up later than this one does.
+        let deadline = Instant::now() + SUCCESSION_MAX - Duration::from_secs(5);
+        Ok(Predecessor { line: Line::new(stream)?, deadline, has_handed_over: false })
+    }
+
+    /// Whether it has just handed over: by its word, or because it is gone.
+    pub fn hands_over(&mut self) -> bool {
+        let is_told = self.line.words().iter().any(|word| word == "yours");
+        let now = (is_told || !self.line.is_open()) && !self.has_handed_over;
+        self.has_handed_over |= now;
+        now
+    }
+
+    pub fn is_gone(&self) -> bool {
+        !self.line.is_open()
+    }
+
+    /// Whether this one has failed it.
+    pub fn is_let_down(&self, now: Instant) -> bool {
+        !self.has_handed_over && now >= self.deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn successor() -> (Successor, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        (Successor { line: Line::new(ours).unwrap(), pid: None, deadline, serves: false }, theirs)
+    }
+
+    #[test]
+    fn words_come_in_pieces_and_the_end_is_noticed() {
+        let (mut successor, mut theirs) = successor();
+        let now = Instant::now();
+        theirs.write_all(b"pid 4").unwrap();
+        assert_eq!((successor.look(now), successor.pid), (Verdict::Wait, None));
+        theirs.write_all(b"2\nserving\n").unwrap();
+        assert_eq!((successor.look(now), successor.pid), (Verdict::Serves, Some(Pid::from_raw(42))));
+        assert_eq!(successor.look(now + SUCCESSION_MAX), Verdict::Wait, "it serves: no deadline any more");
+        drop(theirs);
+        assert!(matches!(successor.look(now), Verdict::BackOut(_)));
+    }
+
+    #[test]
+    fn a_failure_and_silence_are_reasons_to_go_on() {
+        let (mut failing, mut theirs) = successor();
+        theirs.write_all(b"failed no such file\n").unwrap();
+        assert_eq!(failing.look(Instant::now()), Verdict::BackOut("no such file".into()));
+        let (mut silent, _theirs) = successor();
+        assert_eq!(silent.look(Instant::now()), Verdict::Wait);
+        assert!(matches!(silent.look(Instant::now() + Duration::from_secs(2)), Verdict::BackOut(_)));
+    }
+
+    #[test]
+    fn whoever_is_gone_has_handed_over() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut predecessor = Predecessor::new(ours).unwrap();
+        assert!(!predecessor.hands_over() && !predecessor.is_gone());
+        assert!(predecessor.is_let_down(Instant::now() + SUCCESSION_MAX));
+        drop(theirs);
+        assert!(predecessor.hands_over() && predecessor.is_gone());
+        assert!(!predecessor.hands_over(), "once");
+    }
+}
