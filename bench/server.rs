@@ -35,12 +35,23 @@ impl Server {
         let socket = UnixDatagram::bind(&notify).expect("a socket");
         let mut command = Command::new(env!("CARGO_BIN_EXE_catwalk"));
         command.args(["dev", "--listen", "127.0.0.1:0", "--dir"]).arg(dir.join("d")).args(args);
-        let child =
-            command.env("NOTIFY_SOCKET", &notify).env("CATWALK_ADMIN_LISTEN", "127.0.0.1:0").stdout(Stdio::null()).spawn().expect("catwalk starts");
+        let child = command
+            .env("NOTIFY_SOCKET", &notify)
+            .env("CATWALK_ADMIN_LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("catwalk starts");
         let [address, admin_address] = wait_ready(&socket);
         let database_url = std::fs::read_to_string(dir.join("d/database.url")).expect("dev writes it");
         let dir = dir.to_path_buf();
-        Server { child, dir, is_kept: true, address, admin_address, database_url: database_url.trim().to_string() }
+        Server {
+            child,
+            dir,
+            is_kept: true,
+            address,
+            admin_address,
+            database_url: database_url.trim().to_string(),
+        }
     }
 
     /// The value of a counter in /metrics.
@@ -86,7 +97,9 @@ fn wait_ready(socket: &UnixDatagram) -> [String; 2] {
         let len = socket.recv(&mut buf).expect("a message");
         let text = String::from_utf8_lossy(&buf[..len]).into_owned();
         let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::to_string);
-        if let (Some(address), Some(admin)) = (field("X_CATWALK_URL=http://"), field("X_CATWALK_ADMIN_URL=http://")) {
+        if let (Some(address), Some(admin)) =
+            (field("X_CATWALK_URL=http://"), field("X_CATWALK_ADMIN_URL=http://"))
+        {
             return [address, admin];
         }
     }

@@ -13,13 +13,13 @@ use crate::cache::arena::Purpose;
 use crate::cache::Arena;
 use crate::config::{Config, RuntimeDir, TlsFiles};
 use crate::keep::{self, Kept};
+use crate::limits::workers_room;
 use crate::metrics::MetricsPage;
 use crate::os::mmap::Hold;
 use crate::os::{clock, fork, socket};
-use crate::limits::workers_room;
-use crate::succession::{Inheritance, Listeners};
 use crate::runtime_directory::{self, RuntimeDirectory};
 use crate::slots::Slots;
+use crate::succession::{Inheritance, Listeners};
 use crate::throttle::Throttle;
 use crate::topology::Topology;
 
@@ -110,9 +110,11 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
         settings: config.settings_hash(),
         nodes: config.nodes_hash(),
     };
-    let Kept { arena, slots, hold, joined } = keep::obtain(&purpose, directory.as_ref(), arena, estate, seed())?;
+    let Kept { arena, slots, hold, joined } =
+        keep::obtain(&purpose, directory.as_ref(), arena, estate, seed())?;
     let joined = joined.unwrap_or_default();
-    let metrics = MetricsPage::join_or_create(joined.metrics, slots.count()).context("allocating the metrics page")?;
+    let metrics =
+        MetricsPage::join_or_create(joined.metrics, slots.count()).context("allocating the metrics page")?;
     // In development the only client is whoever develops.
     let includes_loopback = !config.is_development();
     let throttle = Throttle::join_or_create(joined.throttle, includes_loopback, arena.seed())
@@ -140,7 +142,12 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
 }
 
 /// Listeners that were inherited, if they are where they are to be, with more beside them where there are fewer than `workers`.
-fn listeners(inherited: Listeners, address: Option<SocketAddr>, workers: usize, setting: &str) -> Result<Listeners> {
+fn listeners(
+    inherited: Listeners,
+    address: Option<SocketAddr>,
+    workers: usize,
+    setting: &str,
+) -> Result<Listeners> {
     let Some(address) = address else { return Ok(Listeners::default()) };
     match inherited.address() {
         Some(found) if inherited.are_units => {

@@ -95,6 +95,8 @@ pub const COROUTINE_STACK_SIZE_BYTES: usize = 64 * 1024;
 /// Longest wait for a database connection before 503.
 pub const DATABASE_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How often each worker looks whether the database is what this server needs.
+pub const DATABASE_CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// Database nodes at most: the primary and its replicas.
 pub const NODES_MAX: usize = 16;
 /// Connections of a node that the workers leave to others: the feed, its watchers, whoever looks after the database.

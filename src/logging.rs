@@ -112,9 +112,16 @@ mod tests {
 
     #[test]
     fn a_line_of_each_kind_has_the_fields() {
-        let fields: &[(&str, Value<'_>)] = &[("status", Value::from(200_u64)), ("path", Value::from("/a\"b"))];
+        let fields: &[(&str, Value<'_>)] =
+            &[("status", Value::from(200_u64)), ("path", Value::from("/a\"b"))];
         let make = |write: &dyn Fn(&Record<'_>) -> String| {
-            write(&Record::builder().level(log::Level::Info).args(format_args!("served")).key_values(&fields).build())
+            write(
+                &Record::builder()
+                    .level(log::Level::Info)
+                    .args(format_args!("served"))
+                    .key_values(&fields)
+                    .build(),
+            )
         };
         assert_eq!(make(&|record| text(record, false)), "INFO  served status=200 path=/a\"b\n");
         let object: serde_json::Value = serde_json::from_str(&make(&json)).unwrap();
@@ -126,9 +133,8 @@ mod tests {
     fn the_runtime_is_heard_only_when_something_is_wrong() {
         log::set_max_level(LevelFilter::Info);
         let logger = Logger(Sink::Json);
-        let enabled = |target, level| {
-            logger.enabled(&Metadata::builder().target(target).level(level).build())
-        };
+        let enabled =
+            |target, level| logger.enabled(&Metadata::builder().target(target).level(level).build());
         assert!(!enabled("may::io", log::Level::Info) && enabled("may::io", log::Level::Warn));
         assert!(enabled("may_postgres::connection", log::Level::Info));
     }

@@ -62,6 +62,16 @@ impl Slots {
         self.memory.word(header::WANTED).load(Ordering::Relaxed) as usize
     }
 
+    /// A worker has found the database to be what this server needs.
+    pub fn set_checked(&self) {
+        self.memory.word(header::CHECKED_NS).store(clock::boottime_ns(), Ordering::Relaxed);
+    }
+
+    /// Age of the last time that one has, in ns.
+    pub fn checked_age_ns(&self) -> u64 {
+        clock::boottime_ns().saturating_sub(self.memory.word(header::CHECKED_NS).load(Ordering::Relaxed))
+    }
+
     /// Whether nobody's life is in the slot.
     pub fn is_free(&self, slot: usize) -> bool {
         self.phase(slot) == Phase::Empty && self.pid(slot).is_none()

@@ -26,6 +26,11 @@ pub struct Listeners {
 }
 
 impl Listeners {
+    /// The one of a number, if there are so many.
+    pub fn get(&self, number: usize) -> Option<BorrowedFd<'_>> {
+        self.sockets.get(number).map(AsFd::as_fd)
+    }
+
     /// Where they listen, if there are any.
     pub fn address(&self) -> Option<SocketAddr> {
         self.sockets.first().and_then(|listener| listener.local_addr().ok())

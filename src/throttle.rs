@@ -43,7 +43,11 @@ impl Throttle {
     ///
     /// # Errors
     /// ENOMEM or ENOSPC.
-    pub fn join_or_create(handed_on: Option<OwnedFd>, includes_loopback: bool, seed: u64) -> nix::Result<Throttle> {
+    pub fn join_or_create(
+        handed_on: Option<OwnedFd>,
+        includes_loopback: bool,
+        seed: u64,
+    ) -> nix::Result<Throttle> {
         let memory = match handed_on.and_then(|fd| SharedMemory::open_trusted(fd).ok()) {
             Some(memory) if memory.size_bytes() == AHEAD_AT + 8 => memory,
             _ => SharedMemory::create("catwalk-throttle", AHEAD_AT + 8)?,

@@ -48,7 +48,10 @@ impl Access {
                 match OpenOptions::new().append(true).create(true).mode(0o640).open(path) {
                     Ok(file) => Sink::File(file, Mutex::default()),
                     Err(e) => {
-                        log::error!("the access log can't be written to {}: {e}; no request is noted", path.display());
+                        log::error!(
+                            "the access log can't be written to {}: {e}; no request is noted",
+                            path.display()
+                        );
                         Sink::Nowhere
                     }
                 }
@@ -111,7 +114,10 @@ impl Access {
 
 fn flush(mut file: &File, waiting: &mut Vec<u8>) {
     if let Err(e) = if waiting.is_empty() { Ok(()) } else { file.write_all(waiting) } {
-        log::error!("writing the access log: {e}; {} lines are lost", waiting.iter().filter(|b| **b == b'\n').count());
+        log::error!(
+            "writing the access log: {e}; {} lines are lost",
+            waiting.iter().filter(|b| **b == b'\n').count()
+        );
     }
     waiting.clear();
 }

@@ -66,8 +66,8 @@ pub struct Site {
     pub policy: Policy,
     pub audit: Arc<Audit>,
     pub access: Access,
-    /// Set once the database's schema and identity have been checked; the reason while it has not.
-    pub database_state: parking_lot::Mutex<Result<(), String>>,
+    /// Whether the database was found to be what this server needs, or why not; None: this worker has not looked yet.
+    pub database_state: parking_lot::Mutex<Option<Result<(), String>>>,
     /// This box, to others.
     pub box_id: u64,
     request_ids: RequestIds,
@@ -85,7 +85,7 @@ impl Site {
     ) -> Site {
         let (cache, nodes) = (fetcher.cache().clone(), fetcher.nodes().clone());
         let audit = Audit::new(cache.clone(), metrics.clone(), config.cache_audit_one_in);
-        let database_state = parking_lot::Mutex::new(Err("not checked yet".to_string()));
+        let database_state = parking_lot::Mutex::new(None);
         let box_id = cache.arena().seed();
         let request_ids = RequestIds { base: id_seed, next: AtomicU64::new(0) };
         let policy = Policy::new(config);

@@ -223,7 +223,9 @@ fn group(route: Route<'_>, method: &str) -> RouteGroup {
         Route::Styles(_) => RouteGroup::Styles,
         Route::Related(_) => RouteGroup::Related,
         Route::Vote(..) => RouteGroup::Votes,
-        Route::Reviews(_) | Route::ReviewsOf(_) | Route::Questions(_) | Route::Answers(_) if method == "POST" => {
+        Route::Reviews(_) | Route::ReviewsOf(_) | Route::Questions(_) | Route::Answers(_)
+            if method == "POST" =>
+        {
             RouteGroup::Posts
         }
         Route::Reviews(_) | Route::ReviewsOf(_) => RouteGroup::Reviews,
@@ -346,10 +348,7 @@ fn change(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, route:
 
 /// Routes that no token guards: an `<img>` can't send one, nor can a load balancer's check.
 fn is_open(route: Route<'_>) -> bool {
-    matches!(
-        route,
-        Route::Picture(_) | Route::Web(_) | Route::Healthz | Route::Readyz | Route::Nowhere
-    )
+    matches!(route, Route::Picture(_) | Route::Web(_) | Route::Healthz | Route::Readyz | Route::Nowhere)
 }
 
 #[cfg(test)]

@@ -257,6 +257,7 @@ impl UncheckedArena {
         set(header::WATERMARK_NS, 0);
         set(header::FOLLOWED_NS, 0);
         set(header::APPLIED, 0);
+        set(header::CHECKED_NS, 0);
         set(header::ADOPTED_NS, now_ns);
         arena.adopted_ns = now_ns;
         Ok(arena)

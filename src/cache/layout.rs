@@ -72,6 +72,8 @@ pub mod header {
     pub const NODES: usize = 200;
     /// Workers that the master wants to serve.
     pub const WANTED: usize = 208;
+    /// When a worker last found the database to be what this server needs (CLOCK_BOOTTIME).
+    pub const CHECKED_NS: usize = 216;
     /// Counted up by each segment that is sealed: the order in which segments are drained. On a line of its own, with the next:
     /// what is above is read by every lookup.
     pub const SEALED: usize = 256;

@@ -332,7 +332,9 @@ impl Config {
             log_format: s.parse("log_format", parse_log_format)?,
             access_log: AccessLog {
                 sink: s.parse("access_log", parse_access_log)?,
-                one_in: s.parse("access_log_one_in", |v| parse_number(v, 1, u32::MAX as usize).map(|n| n as u64))?,
+                one_in: s.parse("access_log_one_in", |v| {
+                    parse_number(v, 1, u32::MAX as usize).map(|n| n as u64)
+                })?,
             },
             database_url: text("database.url")?,
             replicas: s.parse("database.replicas", parse_replicas)?,

@@ -21,7 +21,8 @@ use crate::limits::{
     FEED_PAUSE_REQUESTS, FEED_ROTATE_PAUSE, FEED_ROTATE_PERIOD, FEED_TIMEOUT, NODE_PERIOD_ALONE,
 };
 use crate::metrics::{Counter, MetricsPage};
-use crate::os::fd::{wait_readable, Command, Commands};
+use crate::os::commands::{Command, Commands};
+use crate::os::fd::wait_readable;
 use crate::os::signal::Termination;
 use crate::os::{clock, fork, sched};
 use crate::runtime;

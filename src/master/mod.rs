@@ -181,7 +181,8 @@ impl Master {
 
     /// How long nothing needs to be done.
     fn patience(&self) -> Duration {
-        let is_calm = matches!(self.phase, Phase::Serving | Phase::Draining { .. }) && !self.seats.is_rolling();
+        let is_calm =
+            matches!(self.phase, Phase::Serving | Phase::Draining { .. }) && !self.seats.is_rolling();
         let usual = if is_calm { BEAT_PERIOD } else { STARTING_PERIOD };
         match self.seats.next_respawn(Instant::now()) {
             Some(wait) if !self.is_draining() => wait.min(usual),
@@ -275,6 +276,7 @@ impl Master {
                 self.phase = Phase::Abdicating;
                 self.seats.give_up_feed(&self.heritage);
             }
+            Some(Verdict::TookOver) => control::answer_to(&self.upgrade_asker.take(), control::OK),
             Some(Verdict::BackOut(why)) if !self.is_draining() => self.back_out(&why),
             _ => {}
         }
@@ -288,7 +290,9 @@ impl Master {
     /// Starts another master, which is to take over. Who asks is answered when it has, or why it has not.
     fn upgrade(&mut self, asker: Option<OwnedFd>) {
         let busy = match () {
-            () if self.companion.is_some() => Some("`catwalk dev` ends with its own PostgreSQL: stop it and start it again"),
+            () if self.companion.is_some() => {
+                Some("`catwalk dev` ends with its own PostgreSQL: stop it and start it again")
+            }
             () if self.phase != Phase::Serving => Some("it is not serving"),
             () if self.successor.is_some() => Some("an upgrade is under way"),
             () if self.seats.is_rolling() => Some("a reload is under way"),
@@ -337,7 +341,6 @@ impl Master {
         }
         notify::hand_over(pid);
         successor.line.say("yours");
-        control::answer_to(&self.upgrade_asker.take(), control::OK);
         self.seats.retire_all(&self.heritage);
         let grace = self.heritage.config.shutdown_timeout + Duration::from_secs(1);
         self.phase = Phase::Draining { deadline: now + grace };
@@ -346,12 +349,16 @@ impl Master {
     /// The master before this one has handed over: its feed is gone, its directory free.
     fn succeed(&mut self) {
         self.seats.take_feed();
-        let has_directory = self.heritage.directory.as_mut().is_some_and(|directory| directory.claim().unwrap_or(false));
+        let has_directory =
+            self.heritage.directory.as_mut().is_some_and(|directory| directory.claim().unwrap_or(false));
         if !has_directory {
             self.heritage.directory = None;
         }
         keep::settle(&self.heritage.arena, self.heritage.directory.as_ref());
         self.open_control();
+        if let Some(predecessor) = &mut self.predecessor {
+            predecessor.line.say("mine");
+        }
         if self.phase == Phase::Waiting || self.phase == Phase::Starting {
             self.phase = Phase::Serving;
             let status = self.status_line.line(&self.heritage, Instant::now());
@@ -376,7 +383,9 @@ impl Master {
         };
         match question {
             Question::Memory => match self.heritage.reopen_memory() {
-                Ok([arena, metrics]) => control::answer(&reply, control::OK, &[arena.as_fd(), metrics.as_fd()]),
+                Ok([arena, metrics]) => {
+                    control::answer(&reply, control::OK, &[arena.as_fd(), metrics.as_fd()])
+                }
                 Err(e) => control::answer(&reply, &format!("its memory can't be opened: {e}"), &[]),
             },
             Question::Clear if self.seats.clear_cache() => control::answer(&reply, control::OK, &[]),

@@ -106,7 +106,8 @@ impl Status {
 }
 
 fn counts(heritage: &Heritage) -> [u64; 3] {
-    [Counter::Requests, Counter::CacheHits, Counter::CacheMisses].map(|counter| heritage.metrics.total(counter))
+    [Counter::Requests, Counter::CacheHits, Counter::CacheMisses]
+        .map(|counter| heritage.metrics.total(counter))
 }
 
 fn rate(per_second: f64) -> String {

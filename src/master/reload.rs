@@ -27,7 +27,8 @@ impl Master {
         }
         let is_busy = self.phase != Phase::Serving || self.successor.is_some() || self.reload.is_some();
         if is_busy {
-            let why = "the server is starting, stopping, being upgraded or reloading: try again when it is done";
+            let why =
+                "the server is starting, stopping, being upgraded or reloading: try again when it is done";
             log::error!("reload: {why}");
             return control::answer_to(&asker, why);
         }
@@ -45,7 +46,10 @@ impl Master {
             notify::reloading();
         }
         if !kept.is_empty() {
-            log::warn!("reload: {} take an upgrade (`catwalk upgrade`) or a restart; the others are applied", kept.join(", "));
+            log::warn!(
+                "reload: {} take an upgrade (`catwalk upgrade`) or a restart; the others are applied",
+                kept.join(", ")
+            );
         }
         log::info!("reload: the settings are good; workers are replaced one after the other");
         log::set_max_level(self.heritage.config.log);

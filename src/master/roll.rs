@@ -49,7 +49,9 @@ impl Seats {
                 return Rolled::All;
             }
             match self.replace(heritage, &mut roll, now) {
-                Rolled::All => roll = Roll { at: roll.at + 1, deadline: now + SUCCESSOR_MAX, has_begun: false },
+                Rolled::All => {
+                    roll = Roll { at: roll.at + 1, deadline: now + SUCCESSOR_MAX, has_begun: false }
+                }
                 Rolled::Going => {
                     self.roll = Some(roll);
                     return Rolled::Going;

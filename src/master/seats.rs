@@ -18,7 +18,7 @@ use crate::limits::{BEAT_STUCK_AFTER, CRASH_LOOP_DEATHS, RESPAWN_HEALTHY_AFTER, 
 use crate::master::roll::Roll;
 use crate::master::spawn::{self, Role};
 use crate::metrics::Counter;
-use crate::os::fd::{Command, Commander};
+use crate::os::commands::{Command, Commander};
 use crate::os::fork::{self, Ending};
 use crate::slots::Phase;
 
@@ -54,9 +54,11 @@ pub(super) struct Sitting {
 }
 
 impl Sitting {
-    fn accept_from(&mut self, wanted: &BTreeSet<usize>) {
-        wanted.difference(&self.accepting).for_each(|n| self.commander.send(Command::Adopt(*n as u8)));
-        self.accepting.difference(wanted).for_each(|n| self.commander.send(Command::Release(*n as u8)));
+    fn accept_from(&mut self, heritage: &Heritage, wanted: &BTreeSet<usize>) {
+        for number in wanted.difference(&self.accepting) {
+            self.commander.adopt(*number, heritage.http.get(*number), heritage.https.get(*number));
+        }
+        self.accepting.difference(wanted).for_each(|n| self.commander.send(&Command::Release(*n)));
         self.accepting.clone_from(wanted);
     }
 }
@@ -112,7 +114,8 @@ impl Seats {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.retiring.is_empty() && self.all.iter().all(|seat| seat.child.is_none() && seat.successor.is_none())
+        self.retiring.is_empty()
+            && self.all.iter().all(|seat| seat.child.is_none() && seat.successor.is_none())
     }
 
     /// Whether a worker sits and serves on every worker's seat.
@@ -125,7 +128,7 @@ impl Seats {
     /// Has every worker void every cached answer: one of them may be stuck. False: there is none to do it.
     pub fn clear_cache(&mut self) -> bool {
         let workers = self.sittings().filter(|(role, _)| *role != Role::Feed);
-        workers.map(|(_, worker)| worker.commander.send(Command::Clear)).count() > 0
+        workers.map(|(_, worker)| worker.commander.send(&Command::Clear)).count() > 0
     }
 
     /// Time until the next empty seat is due.
@@ -273,7 +276,10 @@ impl Seats {
         let prompt: Vec<bool> = self.all[..workers].iter().map(|seat| seat.is_prompt(now)).collect();
         for (number, seat) in self.all[..workers].iter_mut().enumerate() {
             let wanted = listeners_of(number, listeners, &prompt);
-            seat.child.iter_mut().chain(&mut seat.successor).for_each(|sitting| sitting.accept_from(&wanted));
+            seat.child
+                .iter_mut()
+                .chain(&mut seat.successor)
+                .for_each(|sitting| sitting.accept_from(heritage, &wanted));
         }
     }
 
@@ -332,7 +338,7 @@ impl Seats {
     /// Has a child whose work others have taken over end in good order.
     pub(super) fn retire(&mut self, heritage: &Heritage, role: Role, sitting: Option<Sitting>) {
         let Some(mut sitting) = sitting else { return };
-        sitting.commander.send(if role == Role::Feed { Command::Drain } else { Command::Retire });
+        sitting.commander.send(&if role == Role::Feed { Command::Drain } else { Command::Retire });
         let deadline = Instant::now() + heritage.config.shutdown_timeout + Duration::from_secs(1);
         self.retiring.push(Retiring { role, sitting, deadline });
     }
@@ -361,7 +367,7 @@ impl Seats {
     pub fn drain(&mut self) {
         for (role, sitting) in self.sittings() {
             if role != Role::Feed {
-                sitting.commander.send(Command::Drain);
+                sitting.commander.send(&Command::Drain);
             }
         }
         self.dismiss_feed();
@@ -380,7 +386,7 @@ impl Seats {
     fn dismiss_feed(&mut self) {
         let is_worked = self.sittings().any(|(role, _)| role != Role::Feed);
         if let (false, Some(feed)) = (is_worked, &mut self.feed().child) {
-            feed.commander.send(Command::Drain);
+            feed.commander.send(&Command::Drain);
         }
     }
 

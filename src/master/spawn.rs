@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 
 use crate::feed;
 use crate::heritage::Heritage;
-use crate::os::fd::{command_channel, Commander, Commands};
+use crate::os::commands::{command_channel, Commander, Commands};
 use crate::os::fork;
 use crate::worker::{self, Seat};
 

@@ -11,6 +11,7 @@
 //! ```
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,8 +22,11 @@ use nix::unistd::Pid;
 
 use crate::heritage::Heritage;
 use crate::limits::SUCCESSION_MAX;
-use crate::os::fork;
+use crate::os::{fd, fork};
 use crate::succession;
+
+/// Beyond every number that a process is born with.
+const LINE_LEAST: i32 = 512;
 
 /// A line to another master: words, one a line.
 pub struct Line {
@@ -85,6 +89,8 @@ pub enum Verdict {
     Wait,
     /// It can take over.
     Serves,
+    /// It has.
+    TookOver,
     /// This one goes on, and why.
     BackOut(String),
 }
@@ -115,6 +121,7 @@ impl Successor {
                     self.serves = true;
                     return Verdict::Serves;
                 }
+                ("mine", _) => return Verdict::TookOver,
                 ("failed", why) => return Verdict::BackOut(why.to_string()),
                 _ => {}
             }
@@ -138,7 +145,10 @@ impl Successor {
 
 /// In the new master's process: says who it is, and becomes it. Returns only on failure.
 fn become_master(heritage: &Heritage, program: &Path, theirs: UnixStream) -> i32 {
-    let say = |word: String| (&theirs).write_all(word.as_bytes());
+    // Out of the way of the numbers that the other one is born with: a failure has to be told too.
+    let Ok(line) = fd::duplicate_from(theirs.as_fd(), LINE_LEAST) else { return 1 };
+    let line = UnixStream::from(line);
+    let say = |word: String| (&line).write_all(word.as_bytes());
     let _ = say(format!("pid {}\n", fork::own_pid()));
     let why = fork::exec_with(program, &succession::bequest(heritage, &theirs));
     let _ = say(format!("failed {} can't be run: {why}\n", program.display()));
@@ -198,6 +208,8 @@ mod tests {
         theirs.write_all(b"2\nserving\n").unwrap();
         assert_eq!((successor.look(now), successor.pid), (Verdict::Serves, Some(Pid::from_raw(42))));
         assert_eq!(successor.look(now + SUCCESSION_MAX), Verdict::Wait, "it serves: no deadline any more");
+        theirs.write_all(b"mine\n").unwrap();
+        assert_eq!(successor.look(now), Verdict::TookOver);
         drop(theirs);
         assert!(matches!(successor.look(now), Verdict::BackOut(_)));
     }

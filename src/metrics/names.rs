@@ -87,7 +87,6 @@ table! {
     WorkerStuck, "catwalk_worker_stuck_total", "", "Workers killed because their beat had stopped.";
 }
 
-
 table! {
     /// What goes up and down, as each worker last said; nothing once its life is over.
     Level, LEVELS:

@@ -70,7 +70,8 @@ impl MetricsPage {
         let size_bytes = (slots * BLOCK_SIZE_BYTES).next_multiple_of(4096);
         match handed_on.and_then(|fd| SharedMemory::open_trusted(fd).ok()) {
             Some(memory)
-                if memory.size_bytes() == size_bytes && memory.word(SHAPE_AT).load(Ordering::Relaxed) == shape() =>
+                if memory.size_bytes() == size_bytes
+                    && memory.word(SHAPE_AT).load(Ordering::Relaxed) == shape() =>
             {
                 Ok(MetricsPage { memory: Arc::new(memory), slots })
             }

@@ -70,8 +70,14 @@ mod tests {
         page.slot(2).set_level(Level::HttpConnections, 7);
         let text = render(&page, &[(Gauge::WorkersServing, 1.0)]);
         let product = "catwalk_http_request_duration_seconds";
-        assert!(text.contains(&format!("{product}_bucket{{route=\"product\",le=\"0.000004\"}} 0\n")), "{text}");
-        assert!(text.contains(&format!("{product}_bucket{{route=\"product\",le=\"0.000008\"}} 1\n")), "{text}");
+        assert!(
+            text.contains(&format!("{product}_bucket{{route=\"product\",le=\"0.000004\"}} 0\n")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("{product}_bucket{{route=\"product\",le=\"0.000008\"}} 1\n")),
+            "{text}"
+        );
         assert!(text.contains(&format!("{product}_bucket{{route=\"product\",le=\"+Inf\"}} 2\n")), "{text}");
         assert!(text.contains(&format!("{product}_sum{{route=\"product\"}} 2000.000005\n")), "{text}");
         assert!(text.contains("\ncatwalk_http_connections_open 7\n"), "{text}");

@@ -1,10 +1,8 @@
-//! Descriptors: limits, pipes between master and worker, waiting for several at once.
+//! Descriptors: limits, locks, waiting for several at once.
 //! Runs in: both.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -67,75 +65,14 @@ pub fn lock_for_process(file: &File) -> nix::Result<bool> {
     }
 }
 
-/// A command from the master to a worker: one byte and an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Stop accepting, finish what is under way, end.
-    Drain,
-    /// A successor serves already: the same, and take the time that is granted.
-    Retire,
-    /// The master is gone: as `Drain`, and soon.
-    Orphaned,
-    /// Accept from listener `n` too: the worker it belongs to is in back-off.
-    Adopt(u8),
-    /// Give listener `n` back.
-    Release(u8),
-    /// Void every cached answer.
-    Clear,
-}
-
-/// The master's end of a worker's command channel.
-pub struct Commander(UnixStream);
-
-/// The worker's end. Its end of stream means that the master is gone.
-pub struct Commands(UnixStream);
-
-/// A channel for commands; both ends close on exec.
-pub fn command_channel() -> std::io::Result<(Commander, Commands)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    theirs.set_nonblocking(true)?;
-    Ok((Commander(ours), Commands(theirs)))
-}
-
-impl Commander {
-    /// Sends a command; a worker that is gone or doesn't read is dealt with elsewhere.
-    pub fn send(&mut self, command: Command) {
-        let bytes = match command {
-            Command::Drain | Command::Orphaned => [b'D', 0],
-            Command::Adopt(n) => [b'A', n],
-            Command::Release(n) => [b'R', n],
-            Command::Retire => [b'T', 0],
-            Command::Clear => [b'C', 0],
-        };
-        let _ = self.0.write_all(&bytes);
-    }
-}
-
-impl Commands {
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.0)
-    }
-
-    /// The next command. None when there is none yet; `Orphaned` when the master is gone.
-    pub fn take(&mut self) -> Option<Command> {
-        let mut bytes = [0u8; 2];
-        match self.0.read(&mut bytes) {
-            Ok(2) => match bytes[0] {
-                b'A' => Some(Command::Adopt(bytes[1])),
-                b'R' => Some(Command::Release(bytes[1])),
-                b'T' => Some(Command::Retire),
-                b'C' => Some(Command::Clear),
-                _ => Some(Command::Drain),
-            },
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => None,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => None,
-            _ => Some(Command::Orphaned),
-        }
-    }
-}
-
 /// A second descriptor for the same open file, closed on exec.
 pub fn duplicate(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
     fd.try_clone_to_owned()
+}
+
+/// The same with a number from `least` on.
+pub fn duplicate_from(fd: BorrowedFd<'_>, least: i32) -> nix::Result<OwnedFd> {
+    let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least))?;
+    // SAFETY: fcntl(2) has just made it for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }

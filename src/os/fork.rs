@@ -2,13 +2,13 @@
 //! Runs in: master.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::os::fd::duplicate_from;
 use nix::errno::Errno;
-use nix::fcntl::{fcntl, FcntlArg};
 use nix::sys::prctl;
 use nix::sys::signal::{kill, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
@@ -153,11 +153,12 @@ pub fn exec_with(program: &Path, fds: &[(&str, BorrowedFd<'_>)]) -> std::io::Err
     const FIRST: i32 = 3;
     let beyond = FIRST + fds.len() as i32;
     // First out of the way, then into place: a place may be another one's present number.
-    let moved: Result<Vec<OwnedFd>, Errno> =
-        fds.iter().map(|(_, fd)| fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(beyond)).map(own)).collect();
+    let moved: Result<Vec<OwnedFd>, Errno> = fds.iter().map(|(_, fd)| duplicate_from(*fd, beyond)).collect();
     let placed = moved.and_then(|moved| {
         let places = (FIRST..).zip(&moved);
-        places.map(|(place, fd)| replace_descriptor(fd.as_fd(), place)).collect::<Result<Vec<()>, Errno>>()?;
+        places
+            .map(|(place, fd)| replace_descriptor(fd.as_fd(), place))
+            .collect::<Result<Vec<()>, Errno>>()?;
         Ok(moved)
     });
     if let Err(e) = placed {
@@ -172,11 +173,6 @@ pub fn exec_with(program: &Path, fds: &[(&str, BorrowedFd<'_>)]) -> std::io::Err
         command.env("WATCHDOG_PID", &pid);
     }
     command.exec()
-}
-
-fn own(raw: i32) -> OwnedFd {
-    // SAFETY: fcntl(2) has just made it for us; nobody else has it.
-    unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
 /// Makes `place` another number of `fd`, open over an exec. What was there before is closed.

@@ -2,6 +2,7 @@
 //! Runs in: both.
 
 pub mod clock;
+pub mod commands;
 pub mod fd;
 pub mod fork;
 pub mod mmap;

@@ -64,12 +64,20 @@ pub fn open(path: &Path) -> nix::Result<OwnedFd> {
 /// # Errors
 /// What socketpair(2) says.
 pub fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
-    socketpair(
-        AddressFamily::Unix,
-        SockType::Datagram,
-        None,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-    )
+    pair_of(SockType::Datagram)
+}
+
+/// The same, and each hears the end of the other: an empty message, and no other.
+///
+/// # Errors
+/// As `pair`.
+pub fn lasting_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+    pair_of(SockType::SeqPacket)
+}
+
+fn pair_of(kind: SockType) -> nix::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socketpair(AddressFamily::Unix, kind, None, flags)
 }
 
 /// Sends a message with descriptors, without waiting.

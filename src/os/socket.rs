@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use crate::limits::SOCKET_UNSENT_MAX_BYTES;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    bind, getsockname, getsockopt, listen, setsockopt, socket, sockopt, AddressFamily, Backlog, SockFlag, SockType,
-    SockaddrStorage,
+    bind, getsockname, getsockopt, listen, setsockopt, socket, sockopt, AddressFamily, Backlog, SockFlag,
+    SockType, SockaddrStorage,
 };
 
 /// Opens `count` listeners on `address` that share its port (SO_REUSEPORT). Port 0 takes a free one.

@@ -5,6 +5,7 @@ pub mod beat;
 mod self_check;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,12 @@ use crate::db::pool::{Lane, Places};
 use crate::db::{self, writes, Nodes};
 use crate::heritage::Heritage;
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, BEAT_PERIOD, DATABASE_WAIT_MAX, DRAIN_FRESH_GRACE, DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX,
-    WRITE_LANES,
+    ADMIN_CONNECTIONS_MAX, BEAT_PERIOD, DATABASE_CHECK_PERIOD, DATABASE_WAIT_MAX, DRAIN_FRESH_GRACE,
+    DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX, WRITE_LANES,
 };
 use crate::metrics::{Counter, Level};
-use crate::os::fd::{wait_readable, Command, Commands};
+use crate::os::commands::{Command, Commands};
+use crate::os::fd::wait_readable;
 use crate::os::signal::Termination;
 use crate::os::{clock, fd, fork, sched};
 use crate::runtime;
@@ -83,8 +85,7 @@ fn trim(site: &Site) {
     }
 }
 
-/// How often the database's schema is looked at, and while it was found wrong.
-const CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// How often the database is looked at while it was found wrong.
 const CHECK_PERIOD_FAILED: Duration = Duration::from_millis(250);
 
 struct Worker {
@@ -176,8 +177,8 @@ impl Worker {
                     Command::Orphaned => {
                         return self.drain(Drain::for_good(drain_max.min(ORPHAN_DRAIN_MAX)), &beat)
                     }
-                    Command::Adopt(n) => self.adopt(heritage, usize::from(n)),
-                    Command::Release(n) => self.release(usize::from(n)),
+                    Command::Adopt { number, http, https } => self.adopt(heritage, number, http, https),
+                    Command::Release(number) => self.release(number),
                     Command::Clear => {
                         log::info!("every cached answer is void: it was asked for");
                         self.site.cache.forget_all(Reason::Asked);
@@ -223,15 +224,14 @@ impl Worker {
         }
     }
 
-    fn adopt(&mut self, heritage: &Heritage, number: usize) {
+    fn adopt(&mut self, heritage: &Heritage, number: usize, http: Option<OwnedFd>, https: Option<OwnedFd>) {
         if self.accepting.contains_key(&number) {
             return;
         }
-        let plain = heritage.http.sockets.get(number).map(|listener| (listener, None));
-        let secure = heritage.https.sockets.get(number).map(|listener| (listener, heritage.tls.clone()));
+        let secure = https.map(|listener| (listener, heritage.tls.clone()));
         let mut ids = Vec::new();
-        for (listener, tls) in plain.into_iter().chain(secure) {
-            match listener.try_clone().and_then(|l| self.server.accept_on(l, tls)) {
+        for (listener, tls) in http.map(|listener| (listener, None)).into_iter().chain(secure) {
+            match self.server.accept_on(listener.into(), tls) {
                 Ok(id) => ids.push(id),
                 Err(e) => {
                     log::error!("worker {}: can't accept from listener {number}: {e}", self.seat.number)
@@ -253,9 +253,10 @@ impl Worker {
         self.server.drain();
         self.admin.drain();
         let start = Instant::now();
-        let mut steps = [(drain.idle, Server::close_idle as fn(&Server<Factory>)), (drain.fresh, Server::close_fresh)]
-            .into_iter()
-            .peekable();
+        let mut steps =
+            [(drain.idle, Server::close_idle as fn(&Server<Factory>)), (drain.fresh, Server::close_fresh)]
+                .into_iter()
+                .peekable();
         while self.server.connections() > 0 && start.elapsed() < drain.timeout {
             if let Some((_, close)) = steps.next_if(|(grace, _)| start.elapsed() >= *grace) {
                 close(&self.server);
@@ -266,7 +267,11 @@ impl Worker {
         self.admin.close_fresh();
         let left = self.server.connections();
         if left > 0 {
-            log::warn!("worker {}: {left} connections were still busy after {:?}", self.seat.number, drain.timeout);
+            log::warn!(
+                "worker {}: {left} connections were still busy after {:?}",
+                self.seat.number,
+                drain.timeout
+            );
         }
         self.tick(beat);
         0
@@ -304,10 +309,13 @@ fn check_database(site: &Site) {
             .map_err(anyhow::Error::from)
             .and_then(|client| db::check(&client));
         let failed = outcome.is_err();
+        if !failed {
+            site.slots.set_checked();
+        }
+        *site.database_state.lock() = Some(outcome.map_err(|e| format!("{e:#}")));
         if !failed && !site.nodes.is_headless() {
             trim(site);
         }
-        *site.database_state.lock() = outcome.map_err(|e| format!("{e:#}"));
-        std::thread::sleep(if failed { CHECK_PERIOD_FAILED } else { CHECK_PERIOD });
+        std::thread::sleep(if failed { CHECK_PERIOD_FAILED } else { DATABASE_CHECK_PERIOD });
     }
 }

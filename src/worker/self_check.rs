@@ -36,7 +36,9 @@ pub fn run<F: HttpServiceFactory>(server: &Server<F>, proxies: &Proxies) -> io::
         match ours.read(&mut piece) {
             Ok(0) => break,
             Ok(len) => answer.extend_from_slice(&piece[..len]),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && start.elapsed() < SELF_CHECK_MAX => server.tick(),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && start.elapsed() < SELF_CHECK_MAX => {
+                server.tick()
+            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }

@@ -149,7 +149,8 @@ struct Shop {
 
 impl Shop {
     fn new() -> Shop {
-        let purpose = Purpose { cache_size_bytes: ARENA_SIZE_BYTES, workers: PROCESSES, settings: 0, nodes: 0 };
+        let purpose =
+            Purpose { cache_size_bytes: ARENA_SIZE_BYTES, workers: PROCESSES, settings: 0, nodes: 0 };
         let memory = Arc::new(SharedMemory::create("test-arena", purpose.layout().size_bytes).unwrap());
         let arena = Arena::format(memory.clone(), &purpose, 3);
         Shop { arena, slots: Slots::new(memory, purpose.layout()), truth: Truth::create() }

@@ -19,6 +19,7 @@ mod h_described;
 mod h_hostile;
 mod i_instructions;
 mod m_master;
+mod m_service;
 mod r_regress;
 mod routes;
 mod support;

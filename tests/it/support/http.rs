@@ -42,6 +42,15 @@ impl Connection {
         Ok(Connection { stream: BufReader::new(stream) })
     }
 
+    /// Whether the server has ended it.
+    pub fn is_closed(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).expect("an open connection");
+        let seen = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("an open connection");
+        !seen.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// This side's port.
     pub fn port(&self) -> u16 {
         self.stream.get_ref().local_addr().expect("an open connection").port()

@@ -1,0 +1,191 @@
+//! Each rule of reloads, upgrades and sizes, alone.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::manager::{is_gone, Manager};
+use crate::support::{eventually, Connection};
+
+fn get(manager: &Manager, path: &str) -> crate::support::Reply {
+    Connection::open(&manager.address()).get(path)
+}
+
+#[test]
+fn a_bad_configuration_changes_nothing_and_says_why() {
+    let manager = Manager::new(0);
+    manager.start();
+    let before = manager.workers();
+    manager.configure("campus = 3\nwhat = \"x\"");
+    let out = manager.ask("reload");
+    assert!(!out.status.success());
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        told.contains("nothing has changed") && told.contains("catwalk.toml:3: unknown key \"what\""),
+        "{told}"
+    );
+    manager.signal(Signal::SIGHUP);
+    eventually("the log says so too", || manager.log().matches("unknown key \"what\"").count() >= 2);
+    assert_eq!(manager.workers(), before);
+}
+
+#[test]
+fn a_reload_has_every_worker_replaced_by_one_with_the_new_settings() {
+    let manager = Manager::new(0);
+    manager.start();
+    let (master, before) = (manager.main(), manager.workers());
+    assert_eq!(get(&manager, "/products/1").header("cache-control"), Some("no-cache"));
+    // What a reload can't change is named, and the rest is applied.
+    manager.configure("[http]\nmax_age = \"7s\"\n[cache]\nsize = \"99MiB\"");
+    manager.have("reload");
+    assert_eq!(manager.main(), master);
+    let control = get(&manager, "/products/1").header("cache-control").unwrap().to_string();
+    assert!(control.contains("max-age=7"), "{control}");
+    eventually("those before are gone", || before.iter().all(|pid| is_gone(*pid)));
+    manager.configure("[http]\nmax_age = \"8s\"");
+    manager.signal(Signal::SIGHUP);
+    eventually("a signal does the same", || {
+        get(&manager, "/products/1").header("cache-control").unwrap().contains("max-age=8")
+    });
+}
+
+#[test]
+fn an_upgrade_keeps_cache_counts_and_listeners() {
+    let manager = Manager::new(0);
+    manager.start();
+    (1..=50).for_each(|id| assert_eq!(get(&manager, &format!("/products/{id}")).status, 200));
+    let (master, address) = (manager.main(), manager.address());
+    let requests = manager.metric("catwalk_http_requests_total");
+    // Whatever a restart changes an upgrade changes too.
+    manager.configure("[cart]\nanonymous = \"shared\"");
+    manager.have("upgrade");
+    eventually("it is another master", || manager.main() != master);
+    assert_eq!(manager.address(), address);
+    for id in 1..=50 {
+        assert_eq!(get(&manager, &format!("/products/{id}")).header("cache-status"), Some("catwalk; hit"));
+    }
+    assert!(manager.metric("catwalk_http_requests_total") >= requests + 50);
+    eventually("the one before is gone", || is_gone(master));
+    assert!(get(&manager, "/readyz").status == 200, "{}", get(&manager, "/readyz").text());
+    // The successor has what it takes to have one, and the cache is kept for whoever comes after a stop.
+    let second = manager.main();
+    manager.have("upgrade");
+    eventually("it is a third one", || manager.main() != second);
+    manager.have("reload");
+    manager.stop();
+    manager.start();
+    assert_eq!(
+        get(&manager, "/products/7").header("cache-status"),
+        Some("catwalk; hit"),
+        "{}",
+        manager.log()
+    );
+}
+
+#[test]
+fn an_upgrade_to_what_does_not_serve_is_backed_out() {
+    let manager = Manager::new(0);
+    manager.start();
+    let (master, workers) = (manager.main(), manager.workers());
+    let script = |text: &str| Some(format!("#!/bin/sh\n{text}\n"));
+    // What is not there, what ends, and what becomes something else that ends.
+    for (binary, why) in [
+        (None, "can't be run"),
+        (script("exit 1"), "it ended before it served"),
+        (script("exec /bin/false"), "it ended before it served"),
+    ] {
+        std::fs::remove_file(&manager.program).unwrap();
+        if let Some(binary) = binary {
+            std::fs::write(&manager.program, binary).unwrap();
+            let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+            std::fs::set_permissions(&manager.program, mode).unwrap();
+        }
+        let out = manager.ask("upgrade");
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && told.contains("backed out") && told.contains(why), "{told}");
+        assert_eq!((manager.main(), manager.workers()), (master, workers.clone()));
+        assert_eq!(get(&manager, "/products/1").status, 200);
+        if !manager.program.exists() {
+            std::fs::write(&manager.program, "").unwrap();
+        }
+    }
+    std::fs::remove_file(&manager.program).unwrap();
+    std::fs::copy(crate::support::server::BIN, &manager.program).unwrap();
+    manager.configure("nonsense = 1");
+    assert!(!manager.ask("upgrade").status.success());
+    assert_eq!((manager.main(), manager.workers()), (master, workers));
+    // Nothing of the attempts is left, and the next one succeeds.
+    manager.configure("");
+    manager.signal(Signal::SIGUSR2);
+    eventually("it is another master", || manager.main() != master && is_gone(master));
+    assert_eq!(get(&manager, "/products/1").status, 200);
+}
+
+#[test]
+fn workers_come_and_go_by_signals() {
+    let manager = Manager::new(0);
+    manager.start();
+    let ask_often = || (0..40).for_each(|_| assert_eq!(get(&manager, "/products/1").status, 200));
+    for (signal, workers) in [
+        (Signal::SIGTTIN, 3),
+        (Signal::SIGTTIN, 4),
+        (Signal::SIGTTOU, 3),
+        (Signal::SIGTTOU, 2),
+        (Signal::SIGTTOU, 1),
+    ] {
+        manager.signal(signal);
+        eventually("as many serve as were asked for", || {
+            manager.metric("catwalk_workers_serving") == workers
+        });
+        // Connections fall to every listener, also to those whose worker is gone.
+        ask_often();
+    }
+    manager.signal(Signal::SIGTTOU);
+    eventually("the last one stays, and that is told", || manager.log().contains("0 workers can't be had"));
+    (0..3).for_each(|_| manager.signal(Signal::SIGTTIN));
+    // Signals of one kind become one while they wait.
+    eventually("there are more again", || manager.metric("catwalk_workers_serving") > 1);
+    ask_often();
+    assert!(manager.log().contains("workers"));
+}
+
+#[test]
+fn the_status_line_tells_what_is() {
+    let manager = Manager::new(0);
+    manager.start();
+    let mut connection = Connection::open(&manager.address());
+    (0..200).for_each(|_| assert_eq!(connection.get("/products/1").status, 200));
+    eventually("the next line has the traffic", || {
+        let status = manager.status();
+        status.starts_with(&format!("2/2 workers on {}, ", manager.address()))
+            && status.contains("hit ratio 99")
+            && status.contains("database connections 10/10")
+            && !status.contains(" 0 requests/s")
+    });
+}
+
+#[test]
+fn a_service_without_its_database_is_ready_says_why_not_and_serves_what_it_has() {
+    let mut manager = Manager::new(1);
+    manager.start();
+    assert_eq!(get(&manager, "/products/1").status, 200);
+    assert_eq!(get(&manager, "/products/1").header("cache-status"), Some("catwalk; hit"));
+    manager.stop();
+    let url = manager.database.database_url();
+    manager.database.stop();
+    std::fs::write(manager.config(), format!("workers = 2\n[database]\nurl = {url:?}\n")).unwrap();
+    manager.start();
+    let main = manager.main();
+    let ready = get(&manager, "/readyz");
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["database"]["ok"], false, "{}", ready.text());
+    eventually("it is known that no database is there", || {
+        let reply = get(&manager, "/products/1");
+        let detail = reply.header("cache-status").unwrap_or_default().to_string();
+        reply.status == 200 && detail.contains("stale-if-error")
+    });
+    assert_eq!(get(&manager, "/products/2").status, 503, "what was never asked for");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(manager.main(), main, "nobody gives up");
+    assert!(!manager.log().contains("has died"), "{}", manager.log());
+}
