@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
+.PHONY: help run papers deb rpm system test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -11,6 +11,8 @@ help:
 	@echo 'make test    every test, on clusters of its own'
 	@echo 'make lint    formatting, clippy with warnings denied, dependency rules'
 	@echo 'make build   the release binary, target/release/catwalk'
+	@echo 'make deb, rpm  a package for Debian and Ubuntu, for Amazon Linux and Fedora, in target/packages'
+	@echo 'make system  200 reloads, 50 upgrades, 50 kills and 20 stops under load; then the package in a booted Debian with a systemd of its own'
 	@echo 'make api-fuzz  an hour of what the API description allows, and of what it does not'
 	@echo 'make soak    the tests that kill, for 30 seconds each'
 	@echo 'make torture the shared cache: a death at each of its stores, 100,000 kills of its processes and 10^9 verified reads; an hour at most, and'
@@ -30,6 +32,24 @@ run: build
 
 build: prepare
 	cargo build --release --locked --bin catwalk
+
+papers:
+	cargo run --quiet --locked -p papers -- target/papers
+
+deb: build papers
+	@.ci/packagers cargo-deb
+	PATH="$$PWD/target/packagers/bin:$$PATH" cargo deb --no-build --locked --output target/packages/
+	@ls target/packages/*.deb
+
+rpm: build papers
+	@.ci/packagers cargo-generate-rpm
+	PATH="$$PWD/target/packagers/bin:$$PATH" cargo generate-rpm --output target/packages/
+	@ls target/packages/*.rpm
+
+system: prepare deb
+	@.ci/instruments
+	STORM=whole cargo test --locked --release --test it m_service -- --nocapture --test-threads 1
+	cargo test --locked --release --test system -- --nocapture
 
 test: prepare
 	@.ci/instruments

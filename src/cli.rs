@@ -35,7 +35,7 @@ pub enum Command {
     /// Make a database ready to be served from, or this machine's PostgreSQL a replica of one.
     Setup(Setup),
     /// Bring the database's schema up to this version.
-    Migrate(Settings),
+    Migrate(Migrate),
     /// Put a CSV archive in the catalogue's place; a running server serves the old one until the new one is complete.
     Load(Load),
     /// Fill an empty catalogue with made-up products, or write them as an archive.
@@ -142,6 +142,18 @@ pub struct Dev {
 }
 
 #[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Print what would be applied, and which locks it takes; apply nothing.
+    #[arg(long)]
+    pub plan: bool,
+    /// Also what takes away what only versions before this one need: once none of them runs any more.
+    #[arg(long)]
+    pub contract: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
     pub settings: Settings,
@@ -153,7 +165,8 @@ pub struct Check {
 #[derive(Debug, Args)]
 pub struct Setup {
     /// Address of the server, with the rights of whoever may make roles and databases there; of the primary, for a replica [default: the
-    /// variable DATABASE_URL, which other users of this machine can't read].
+    /// variable DATABASE_URL, which other users of this machine can't read; without it PostgreSQL on this machine, where nobody needs a
+    /// password].
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// Take an address on which nobody checks who answers (without sslmode=verify-full).

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use catwalk::cli::{Check, Cli, Command, Export, Job, Load, Seed, Settings};
+use catwalk::cli::{Check, Cli, Command, Export, Job, Load, Migrate, Seed, Settings};
 use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
@@ -42,7 +42,7 @@ fn run(command: Command) -> Result<i32> {
             Ok(0)
         }
         Command::Setup(args) => setup::run(&args),
-        Command::Migrate(settings) => migrate(&settings),
+        Command::Migrate(args) => migrate(&args),
         Command::Load(args) => load(args),
         Command::Seed(args) => seed(&args),
         Command::Export(args) => export(&args),
@@ -107,8 +107,17 @@ fn check(args: &Check) -> Result<i32> {
     Ok(0)
 }
 
-fn migrate(settings: &Settings) -> Result<i32> {
-    let applied = db::migrate::migrate(&db::connect(&read(settings)?.database_url)?)?;
+fn migrate(args: &Migrate) -> Result<i32> {
+    let client = db::connect(&read(&args.settings)?.database_url)?;
+    if args.plan {
+        let pending = db::migrate::pending(&client, args.contract)?;
+        pending.iter().for_each(|m| println!("{}\t{:?}\tlocks: {}", m.name, m.step(), m.locks()));
+        if pending.is_empty() {
+            println!("nothing to apply");
+        }
+        return Ok(0);
+    }
+    let applied = db::migrate::migrate(&client, args.contract)?;
     match applied.is_empty() {
         true => println!("nothing to apply"),
         false => applied.iter().for_each(|name| println!("applied {name}")),
@@ -119,7 +128,7 @@ fn migrate(settings: &Settings) -> Result<i32> {
 /// The database's address, with the schema of this version there.
 fn migrated(settings: &Settings) -> Result<String> {
     let url = read(settings)?.database_url;
-    db::migrate::migrate(&db::connect(&url)?)?;
+    db::migrate::migrate(&db::connect(&url)?, false)?;
     Ok(url)
 }
 

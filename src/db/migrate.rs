@@ -1,13 +1,49 @@
 //! Migrations: numbered SQL in the binary, applied once each, in order, one at a time for all who try.
 //! Runs in: offline.
+//!
+//! ```text
+//! expand    adds what the next version needs, and the version before lives with: applied before that one is replaced
+//! contract  takes away what only versions before needed: applied when none of them runs any more
+//! ```
+//! So two versions, and several boxes, work on one database while they are upgraded one after the other. A binary refuses a database only
+//! where something it needs is missing, or was taken away.
+
+use std::collections::BTreeMap;
 
 use anyhow::{bail, Context, Result};
 use may_postgres::{Client, Error};
 
 /// A migration: its number is its place, its name the file's.
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
+pub struct Migration {
+    pub name: &'static str,
+    pub sql: &'static str,
+}
+
+/// What it does to versions that run meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Expand,
+    Contract,
+}
+
+impl Migration {
+    /// As its header says; without a word it expands.
+    pub fn step(&self) -> Step {
+        match self.says("Step:") {
+            "contract" => Step::Contract,
+            _ => Step::Expand,
+        }
+    }
+
+    /// Which locks it takes, by its header.
+    pub fn locks(&self) -> &'static str {
+        self.says("Locks:")
+    }
+
+    fn says(&self, what: &str) -> &'static str {
+        let header = self.sql.lines().take_while(|line| line.starts_with("--"));
+        header.filter_map(|line| line.split_once(what)).map(|(_, text)| text.trim()).next().unwrap_or_default()
+    }
 }
 
 macro_rules! migrations {
@@ -16,7 +52,7 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: &[Migration] = migrations![
+pub const MIGRATIONS: &[Migration] = migrations![
     "0001_catalogue",
     "0002_updated_at",
     "0003_product_ranks",
@@ -40,26 +76,47 @@ pub const LOCK: i64 = i64::from_be_bytes(*b"catwalk\0");
 /// Oldest server that is supported.
 const SERVER_VERSION_MIN: i64 = 140_000;
 
-/// Applies what is missing; returns the names applied.
+/// What the database has.
+struct Applied {
+    checksum: i64,
+    contracts: bool,
+}
+
+/// Applies what is missing, and of what contracts only with `contracts`; returns the names applied.
 ///
 /// # Errors
-/// A database newer than this binary, one whose applied migrations differ, or a statement refused; nothing
+/// A database that has lost what this binary needs, one whose applied migrations differ, or a statement refused; nothing
 /// of the failed migration is kept.
-pub fn migrate(client: &Client) -> Result<Vec<&'static str>> {
+pub fn migrate(client: &Client, contracts: bool) -> Result<Vec<&'static str>> {
     let mut names = Vec::new();
     // What has nothing to do waits for nobody: a load keeps migrations out for hours.
-    if check(client).is_ok() {
-        return Ok(names);
-    }
-    while let Some(name) = apply_next(client)? {
-        names.push(name);
+    while !pending(client, contracts)?.is_empty() {
+        match apply_next(client, contracts)? {
+            Some(name) => names.push(name),
+            None => break,
+        }
     }
     Ok(names)
 }
 
+/// What [`migrate`] would apply, in order.
+///
+/// # Errors
+/// As `migrate`.
+pub fn pending(client: &Client, contracts: bool) -> Result<Vec<&'static Migration>> {
+    check_version(client)?;
+    missing(&applied(client)?, contracts)
+}
+
+fn missing(applied: &BTreeMap<String, Applied>, contracts: bool) -> Result<Vec<&'static Migration>> {
+    verify(applied)?;
+    let is_missing = |m: &&Migration| !applied.contains_key(m.name) && (contracts || m.step() == Step::Expand);
+    Ok(MIGRATIONS.iter().filter(is_missing).collect())
+}
+
 /// Applies the first one that is missing, if there is one. The lock ends with its transaction: one of the session
 /// would stay behind on a pooled connection.
-fn apply_next(client: &Client) -> Result<Option<&'static str>> {
+fn apply_next(client: &Client, contracts: bool) -> Result<Option<&'static str>> {
     let transaction = client.transaction()?;
     let free = client.query_text("select pg_try_advisory_xact_lock($1)", &[&LOCK])?;
     if !free.first().is_some_and(|row| row.get(0)) {
@@ -70,33 +127,29 @@ fn apply_next(client: &Client) -> Result<Option<&'static str>> {
     }
     client.batch_execute(
         "create table if not exists catwalk_migrations (
-            name text primary key, checksum bigint not null, applied_at timestamptz not null default now())",
+            name text primary key, checksum bigint not null, applied_at timestamptz not null default now());
+         alter table catwalk_migrations add column if not exists contracts boolean not null default false",
     )?;
-    let done = applied(client)?;
-    verify(&done)?;
-    let Some(migration) = MIGRATIONS.get(done.len()) else {
+    let Some(migration) = missing(&applied(client)?, contracts)?.first().copied() else {
         transaction.commit()?;
         return Ok(None);
     };
     client.batch_execute(migration.sql).with_context(|| format!("applying {}", migration.name))?;
-    let insert = "insert into catwalk_migrations (name, checksum) values ($1, $2)";
-    client.query_text(insert, &[&migration.name, &checksum(migration)])?;
+    let insert = "insert into catwalk_migrations (name, checksum, contracts) values ($1, $2, $3)";
+    client.query_text(insert, &[&migration.name, &checksum(migration), &(migration.step() == Step::Contract)])?;
     transaction.commit()?;
     Ok(Some(migration.name))
 }
 
-/// Checks that the database's schema is this binary's, and its server new enough.
+/// Checks that the database's schema has what this binary needs, and that its server is new enough.
 ///
 /// # Errors
 /// What differs, and what to run.
 pub fn check(client: &Client) -> Result<()> {
-    check_version(client)?;
-    let done = applied(client)?;
-    verify(&done)?;
-    if done.len() < MIGRATIONS.len() {
-        bail!("{} migrations are missing; run `catwalk migrate`", MIGRATIONS.len() - done.len());
+    match pending(client, false)?.len() {
+        0 => Ok(()),
+        n => bail!("{n} migrations are missing; run `catwalk migrate`"),
     }
-    Ok(())
 }
 
 /// Checks that the server is new enough.
@@ -112,22 +165,30 @@ pub fn check_version(client: &Client) -> Result<()> {
     Ok(())
 }
 
-fn applied(client: &Client) -> Result<Vec<(String, i64)>> {
-    let rows = match client.query_text("select name, checksum from catwalk_migrations order by name", &[]) {
+fn applied(client: &Client) -> Result<BTreeMap<String, Applied>> {
+    // A table of the first versions says nothing of what contracts: nothing did.
+    let sql = "select m.name, m.checksum, coalesce((to_jsonb(m) ->> 'contracts')::boolean, false) from catwalk_migrations m";
+    let rows = match client.query_text(sql, &[]) {
         Ok(rows) => rows,
-        Err(Error::Sql(e)) if e.code == "42P01" => return Ok(Vec::new()),
+        Err(Error::Sql(e)) if e.code == "42P01" => return Ok(BTreeMap::new()),
         Err(e) => return Err(e).context("reading catwalk_migrations"),
     };
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    let read = |row: &may_postgres::Row| {
+        Ok((row.try_get(0)?, Applied { checksum: row.try_get(1)?, contracts: row.try_get(2)? }))
+    };
+    rows.iter().map(read).collect()
 }
 
-fn verify(done: &[(String, i64)]) -> Result<()> {
-    for (n, (name, sum)) in done.iter().enumerate() {
-        let Some(known) = MIGRATIONS.get(n) else {
-            bail!("the database has {name}, which this binary does not know: it is older than the database");
-        };
-        if known.name != name || checksum(known) != *sum {
-            bail!("the database has {name} with another text than this binary's {}", known.name);
+fn verify(applied: &BTreeMap<String, Applied>) -> Result<()> {
+    for (name, Applied { checksum: sum, contracts }) in applied {
+        match MIGRATIONS.iter().find(|migration| migration.name == name) {
+            Some(known) if checksum(known) != *sum => {
+                bail!("the database has {name} with another text than this binary's")
+            }
+            None if *contracts => {
+                bail!("the database has {name}, by which a later version has taken away what this binary needs: upgrade it")
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -135,4 +196,33 @@ fn verify(done: &[(String, i64)]) -> Result<()> {
 
 fn checksum(migration: &Migration) -> i64 {
     rapidhash::v3::rapidhash_v3(migration.sql.as_bytes()) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(names: &[(&str, bool)]) -> BTreeMap<String, Applied> {
+        let sum = |name: &str| MIGRATIONS.iter().find(|m| m.name == name).map_or(1, checksum);
+        let row = |(name, contracts): &(&str, bool)| {
+            (name.to_string(), Applied { checksum: sum(name), contracts: *contracts })
+        };
+        names.iter().map(row).collect()
+    }
+
+    #[test]
+    fn what_a_later_version_has_added_is_no_reason_to_refuse_but_what_it_has_taken_away_is() {
+        assert_eq!(missing(&has(&[]), false).unwrap().len(), MIGRATIONS.len());
+        let known: Vec<_> = MIGRATIONS.iter().map(|m| (m.name, false)).collect();
+        let later = |contracts| [known.clone(), vec![("9999_later", contracts)]].concat();
+        assert!(missing(&has(&later(false)), false).unwrap().is_empty());
+        assert!(missing(&has(&later(true)), false).is_err());
+    }
+
+    #[test]
+    fn headers_say_what_a_migration_does() {
+        let migration = Migration { name: "x", sql: "-- Drops a column.\n-- Step: contract\n-- Locks: briefly.\nselect 1;" };
+        assert_eq!((migration.step(), migration.locks()), (Step::Contract, "briefly."));
+        assert!(MIGRATIONS.iter().all(|m| m.step() == Step::Expand && !m.locks().is_empty()));
+    }
 }

@@ -167,7 +167,7 @@ fn fill(args: &cli::Dev, config: &Config, events: &mut Events) -> Result<()> {
 fn fill_in_child(url: &str, archive: Option<PathBuf>, rejects: PathBuf, products: u64) -> Result<i32> {
     make_database(url)?;
     let client = crate::db::connect(url)?;
-    crate::db::migrate::migrate(&client)?;
+    crate::db::migrate::migrate(&client, false)?;
     if etl::load::has_rows(&client, "products")? {
         return Ok(0);
     }

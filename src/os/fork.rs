@@ -68,6 +68,21 @@ pub fn reap() -> Option<(Pid, Ending)> {
     }
 }
 
+/// Waits for one child.
+///
+/// # Errors
+/// What waitpid(2) says.
+pub fn wait(child: Pid) -> nix::Result<Ending> {
+    loop {
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(Ending::Exit(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ending::Signal(signal)),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// Sends `signal` to a child not reaped yet.
 pub fn signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);

@@ -26,7 +26,7 @@ pub fn run(args: &Setup, address: &Config) -> Result<()> {
     let own = make_role(args, address, &admin)?;
     let client = db::connect_to(&own)?;
     done(&format!("connected to {} as {}", own.display(), own.user));
-    let applied = migrate::migrate(&client)?;
+    let applied = migrate::migrate(&client, false)?;
     done(&format!("schema: {} migrations applied", applied.len()));
     try_everything(&client)?;
     write_settings(args, &own)?;
@@ -57,7 +57,13 @@ fn make_role(args: &Setup, address: &Config, admin: &Client) -> Result<Config> {
         .batch_execute(&format!("{verb} role {} login password {verifier}", quoted(role)))
         .with_context(|| format!("making the role {role}"))?;
     done(&format!("role {role}, which may do nothing but serve"));
-    let has_database = !admin.query_text("select 1 from pg_database where datname = $1", &[role])?.is_empty();
+    make_database(admin, role)?;
+    Ok(Config { user: role.clone(), dbname: role.clone(), password: Some(password), ..address.clone() })
+}
+
+/// The database of a role, its own.
+pub(super) fn make_database(admin: &Client, role: &str) -> Result<()> {
+    let has_database = !admin.query_text("select 1 from pg_database where datname = $1", &[&role])?.is_empty();
     if !has_database {
         // Whoever is no superuser has to be a member of the role that is to own something.
         admin.batch_execute(&format!("grant {} to current_user", quoted(role)))?;
@@ -70,7 +76,7 @@ fn make_role(args: &Setup, address: &Config, admin: &Client) -> Result<Config> {
             .with_context(|| format!("making the database {role}"))?;
     }
     done(&format!("database {role}"));
-    Ok(Config { user: role.clone(), dbname: role.clone(), password: Some(password), ..address.clone() })
+    Ok(())
 }
 
 fn may_create(admin: &Client) -> Result<bool> {
@@ -82,7 +88,7 @@ fn may_create(admin: &Client) -> Result<bool> {
 }
 
 /// What serving takes, once.
-fn try_everything(client: &Client) -> Result<()> {
+pub(super) fn try_everything(client: &Client) -> Result<()> {
     db::check(client)?;
     if let Some(problems) = changes::problems(client)? {
         bail!("changes made by others can't be followed: {problems}");

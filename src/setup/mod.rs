@@ -2,6 +2,7 @@
 //! Runs in: offline.
 
 mod database;
+mod local;
 mod replica;
 
 use anyhow::{bail, Context, Result};
@@ -15,8 +16,11 @@ use crate::db;
 pub fn run(args: &Setup) -> Result<i32> {
     crate::logging::start(log::LevelFilter::Warn, LogFormat::Text);
     let url = args.database_url.clone().or_else(|| std::env::var("DATABASE_URL").ok());
+    if url.is_none() && !args.replica && local::is_there() {
+        return local::run(args).map(|()| 0);
+    }
     let url =
-        url.context("which server? give its address with --database-url, or in the variable DATABASE_URL")?;
+        url.context("which server? none runs on this machine (apt-get install postgresql, dnf install postgresql15-server): give the address of one with --database-url, or in the variable DATABASE_URL")?;
     let address = db::address(&url, "catwalk setup")?;
     if !args.insecure {
         check_security(&address)?;

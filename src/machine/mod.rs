@@ -1,6 +1,9 @@
 //! What this box has, as far as this process may use it: what "sized by the instance" means.
 //! Runs in: both, before anything is forked.
 
+pub mod budget;
+pub mod instance;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
