@@ -48,7 +48,7 @@ fn ask(args: &cli::Ask, question: Question, patience: Duration) -> Result<i32> {
 /// # Errors
 /// That none is known, or a setting that is wrong.
 pub fn directory(named: Option<&Path>, config: Option<&Path>) -> Result<PathBuf> {
-    let mut sources = Sources::read(config)?;
+    let mut sources = Sources::read_with_default(config)?;
     if let Some(path) = named {
         let path = path.canonicalize().with_context(|| format!("finding {}", path.display()))?;
         sources.flag("--runtime-dir", "runtime_dir", Some(path.display()));

@@ -42,6 +42,10 @@ pub enum Command {
     Seed(Seed),
     /// Write the catalogue as an archive's CSV files.
     Export(Export),
+    /// Look for what keeps this machine, its database and a running server from doing what they could; each finding with its fix.
+    Doctor(Doctor),
+    /// Say what this machine should sustain and burst: CPU a request, measured here, and what the instance is entitled to.
+    Capacity(Capacity),
     /// Look into the cache of a running server, or clear it.
     Cache(Cache),
 }
@@ -53,7 +57,7 @@ pub struct Cache {
     /// The server's runtime directory [default: as configured, or that of `dev` here].
     #[arg(long, value_name = "DIR", global = true)]
     pub runtime_dir: Option<PathBuf>,
-    /// TOML file with settings.
+    /// TOML file with settings [default: /etc/catwalk/catwalk.toml, if it is there].
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 }
@@ -101,14 +105,14 @@ pub struct Ask {
     /// The server's runtime directory [default: as configured, or that of `dev` here].
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
-    /// TOML file with settings.
+    /// TOML file with settings [default: /etc/catwalk/catwalk.toml, if it is there].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct Settings {
-    /// TOML file with settings.
+    /// TOML file with settings [default: /etc/catwalk/catwalk.toml, if it is there].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address of the database, before every other source.
@@ -151,6 +155,33 @@ pub struct Migrate {
     /// Also what takes away what only versions before this one need: once none of them runs any more.
     #[arg(long)]
     pub contract: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// As JSON: level, subject, found, fix and why of each.
+    #[arg(long)]
+    pub json: bool,
+    /// Also what is fine.
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Capacity {
+    /// Seconds that each kind of request is measured for.
+    #[arg(long, value_name = "S", default_value_t = 2)]
+    pub seconds: u64,
+    /// Another instance type, as in t3.xlarge: its cores and baseline with this machine's time a request [default: this one].
+    #[arg(long, value_name = "TYPE")]
+    pub instance: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 #[derive(Debug, Args)]

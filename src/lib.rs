@@ -3,12 +3,14 @@
 pub mod api; // HTTP, joined with cache and database
 pub mod ask; // `catwalk reload`, `catwalk upgrade`
 pub mod cache; // the shared cache
+pub mod capacity; // what this machine should sustain
 pub mod catalogue; // the nouns as plain data
 pub mod cli; // commands and flags
 pub mod config; // settings and their origins
 pub mod control; // how a running server is asked
 pub mod db; // PostgreSQL
 pub mod dev; // everything at once, nothing to set up
+pub mod doctor; // what should be mended
 pub mod etl; // archives and made-up catalogues in
 pub mod feed; // the change table to fences and watermark
 pub mod heritage; // what crosses fork

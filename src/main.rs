@@ -10,7 +10,7 @@ use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
 use catwalk::master::events::Events;
 use catwalk::succession::Inheritance;
-use catwalk::{ask, db, dev, etl, heritage, inspect, logging, master, setup};
+use catwalk::{ask, capacity, db, dev, doctor, etl, heritage, inspect, logging, master, setup};
 use clap::Parser;
 
 #[global_allocator]
@@ -46,12 +46,14 @@ fn run(command: Command) -> Result<i32> {
         Command::Load(args) => load(args),
         Command::Seed(args) => seed(&args),
         Command::Export(args) => export(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Capacity(args) => capacity::run(&args),
         Command::Cache(args) => inspect::run(&args),
     }
 }
 
 fn sources(settings: &Settings) -> Result<Sources> {
-    let mut sources = Sources::read(settings.config.as_deref())?;
+    let mut sources = Sources::read_with_default(settings.config.as_deref())?;
     sources.flag("--database-url", "database.url", settings.database_url.as_deref());
     Ok(sources)
 }

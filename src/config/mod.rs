@@ -21,6 +21,9 @@ use crate::machine::Machine;
 use parse::*;
 pub use settings::{Setting, SETTINGS};
 
+/// Where packages put the file of settings.
+pub const INSTALLED_FILE: &str = "/etc/catwalk/catwalk.toml";
+
 /// Which runtime directory is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuntimeDir {
@@ -108,6 +111,12 @@ impl Default for Sources {
 }
 
 impl Sources {
+    /// The same; without `file` what the package has installed, if it has.
+    pub fn read_with_default(file: Option<&Path>) -> Result<Sources, ConfigError> {
+        let installed = Path::new(INSTALLED_FILE);
+        Sources::read(file.or_else(|| installed.exists().then_some(installed)))
+    }
+
     /// Defaults, then `file` if there is one, then the environment.
     pub fn read(file: Option<&Path>) -> Result<Sources, ConfigError> {
         let mut sources = Sources::default();

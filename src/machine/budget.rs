@@ -79,7 +79,8 @@ mod tests {
         for gib_quarters in [2, 4, 8, 16, 32, 64, 128, 512] {
             let memory = gib_quarters * 256 * MIB;
             let cache = memory / 4;
-            let [buffers, both, maintenance] = of(memory, cache).try_into().unwrap();
+            let wishes = of(memory, cache);
+            let [buffers, both, maintenance] = &wishes[..] else { panic!("three") };
             assert!(cache + buffers.bytes + maintenance.bytes <= memory * 3 / 4, "{memory}: {buffers:?} {maintenance:?}");
             assert!(both.bytes + cache <= memory && both.bytes >= buffers.bytes, "{memory}");
         }
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_large_cache_takes_from_the_buffers() {
-        let [buffers, ..] = of(4 << 30, 3 << 30).try_into().unwrap();
-        assert_eq!(buffers.value(), "512MB");
+        let wishes = of(4 << 30, 3 << 30);
+        assert_eq!(wishes[0].value(), "512MB");
     }
 }

@@ -20,9 +20,6 @@ use crate::os::fork::{self, Ending};
 /// Where Debian's, Amazon Linux's and PGDG's packages have their sockets.
 const SOCKET_DIRECTORY: &str = "/run/postgresql";
 
-/// The service's settings, whose cache PostgreSQL's memory has to fit beside.
-const SETTINGS_FILE: &str = "/etc/catwalk/catwalk.toml";
-
 /// Whether there is a server to be set up without an address.
 pub fn is_there() -> bool {
     Path::new(SOCKET_DIRECTORY).join(".s.PGSQL.5432").exists()
@@ -37,8 +34,8 @@ pub fn run(args: &Setup) -> Result<()> {
     let own = fork::user(role).with_context(|| {
         format!("there is no user named {role}, whom PostgreSQL would know: the package makes catwalk (systemd-sysusers), or give another one with --role")
     })?;
-    let settings = Path::new(SETTINGS_FILE);
-    let config = Config::new(Sources::read(settings.exists().then_some(settings))?)?;
+    // The cache that PostgreSQL's memory has to fit beside.
+    let config = Config::new(Sources::read_with_default(None)?)?;
     let wishes = budget::wishes(&config);
     match as_user("postgres", postgres, || prepare(role, &wishes))? {
         Ending::Exit(0) => {}
