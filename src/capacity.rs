@@ -103,8 +103,15 @@ pub fn run(args: &cli::Capacity) -> Result<i32> {
     let shop = cost("a shop's mixture", HIT_RATIO * hot_us + (1.0 - HIT_RATIO) * cold_us, size);
     let network_baseline_mbit = burstable.map(|b| b.network_baseline_mbit);
     let network_per_s = network_baseline_mbit.map(|mbit| f64::from(mbit) * 1e6 / 8.0 / size.max(1) as f64);
-    let capacity =
-        Capacity { instance: name, cores, sustained_cores, network_baseline_mbit, costs, shop, network_per_s };
+    let capacity = Capacity {
+        instance: name,
+        cores,
+        sustained_cores,
+        network_baseline_mbit,
+        costs,
+        shop,
+        network_per_s,
+    };
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&capacity)?),
         false => print(&capacity),
@@ -116,7 +123,10 @@ fn print(capacity: &Capacity) {
     let Capacity { cores, sustained_cores, .. } = capacity;
     let name = capacity.instance.as_deref().unwrap_or("this machine");
     println!("{name}: {cores} cores, {sustained_cores:.1} of them for ever\n");
-    println!("{:<22}{:>12}{:>14}{:>14}{:>12}", "requests", "CPU µs each", "burst/s", "for ever/s", "bytes each");
+    println!(
+        "{:<22}{:>12}{:>14}{:>14}{:>12}",
+        "requests", "CPU µs each", "burst/s", "for ever/s", "bytes each"
+    );
     for cost in capacity.costs.iter().chain([&capacity.shop]) {
         println!(
             "{:<22}{:>12.1}{:>14.0}{:>14.0}{:>12}",
@@ -193,7 +203,10 @@ impl Server {
             }
             for connection in &mut connections {
                 let (status, len) = connection.receive()?;
-                ensure!(matches!(status, 200 | 404), "{path} was answered {status}: is there a database with products?");
+                ensure!(
+                    matches!(status, 200 | 404),
+                    "{path} was answered {status}: is there a database with products?"
+                );
                 size = if status == 200 { len } else { size };
             }
             Ok(())
@@ -243,7 +256,12 @@ fn read_stat(text: &str) -> Option<Stat> {
     let (pid, name) = head.split_once(" (")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    Some(Stat { pid: pid.parse().ok()?, name: name.to_string(), parent: number(1)?, ticks: number(11)? + number(12)? })
+    Some(Stat {
+        pid: pid.parse().ok()?,
+        name: name.to_string(),
+        parent: number(1)?,
+        ticks: number(11)? + number(12)?,
+    })
 }
 
 /// A connection to it.

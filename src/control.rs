@@ -4,7 +4,7 @@
 //! ```text
 //! catwalk cache ──"memory" + its end of a pair──► control ──► master
 //!       ▲                                                       │
-//!       └──────"ok" + arena, metrics page, both read-only───────┘        "clear": "ok", and a worker voids everything
+//!       └──────"ok" + arena, metrics page, both read-only───────┘        "clear": "ok", and workers void everything
 //!
 //! catwalk reload ──"reload"──► master: "begun" once the new settings were found good; "ok" when every worker has them, or why not
 //! catwalk upgrade ──"upgrade"─► master: "begun"; "ok" when the new one serves, or why the old one goes on
@@ -130,7 +130,7 @@ impl Asked {
         };
         let dir = std::fs::File::open(path).with_context(none)?;
         let server = passing::open(&inside(&dir, NAME)).with_context(none)?;
-        let (ours, theirs) = passing::pair().context("making sockets")?;
+        let (ours, theirs) = passing::lasting_pair().context("making sockets")?;
         passing::send(server.as_fd(), question.text(), &[theirs.as_fd()]).context("asking the server")?;
         Ok(Asked(ours))
     }
@@ -148,11 +148,12 @@ impl Asked {
                 Ok(Message { text, fds, .. }) => match text.as_str() {
                     OK => return Ok((true, fds)),
                     BEGUN => return Ok((false, fds)),
+                    "" => bail!("the server has ended before it answered, or is of another version"),
                     why => bail!("the server says: {why}"),
                 },
                 Err(Errno::EAGAIN) if !left.is_zero() => {}
                 Err(Errno::EAGAIN) => bail!("the server has not answered within {patience:?}"),
-                Err(e) => bail!("the server has no answer to that ({e}); is it of another version, or gone?"),
+                Err(e) => bail!("the server has ended before it answered: {e}"),
             }
         }
     }

@@ -29,6 +29,10 @@ pub struct Heritage {
     pub arena: Arc<Arena>,
     /// Says to a later server that this one's processes use the arena.
     pub hold: Hold,
+    /// Whether a master before this one uses the arena too, until it hands over.
+    pub is_joined: bool,
+    /// The arena lies where a successor's does, until that is the server.
+    pub is_next: bool,
     /// None: there is none, or another server has it.
     pub directory: Option<RuntimeDirectory>,
     pub slots: Slots,
@@ -76,16 +80,22 @@ impl Heritage {
         Ok([self.arena.memory().reopen()?, self.metrics.memory().reopen()?])
     }
 
-    /// Takes settings over for the workers that are forked from now on; returns those in force until now.
+    /// Takes settings over for the workers that are forked from now on, with certificate and key as they are now; returns those in force
+    /// until now.
     ///
     /// # Errors
     /// Why certificate or key can't be used; nothing has changed then.
-    pub fn replace_config(&mut self, config: Config) -> Result<Config> {
-        if let (Some(_), Some(files)) = (&self.tls, &config.tls) {
-            self.tls = Some(Arc::new(read_tls(files)?));
-        }
-        self.throttle.set_rate(config.write_rate, config.write_burst);
-        Ok(std::mem::replace(&mut self.config, config))
+    pub fn renew(&mut self, config: Config) -> Result<(Config, Option<Arc<Tls>>)> {
+        let tls = match (&self.tls, &config.tls) {
+            (Some(_), Some(files)) => Some(Arc::new(read_tls(files)?)),
+            _ => self.tls.clone(),
+        };
+        Ok(self.replace((config, tls)))
+    }
+
+    /// The same with a certificate that was read.
+    pub fn replace(&mut self, (config, tls): (Config, Option<Arc<Tls>>)) -> (Config, Option<Arc<Tls>>) {
+        (std::mem::replace(&mut self.config, config), std::mem::replace(&mut self.tls, tls))
     }
 }
 
@@ -110,8 +120,9 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
         settings: config.settings_hash(),
         nodes: config.nodes_hash(),
     };
-    let Kept { arena, slots, hold, joined } =
+    let Kept { arena, slots, hold, joined, is_next } =
         keep::obtain(&purpose, directory.as_ref(), arena, estate, seed())?;
+    let is_joined = joined.is_some();
     let joined = joined.unwrap_or_default();
     let metrics =
         MetricsPage::join_or_create(joined.metrics, slots.count()).context("allocating the metrics page")?;
@@ -119,7 +130,6 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
     let includes_loopback = !config.is_development();
     let throttle = Throttle::join_or_create(joined.throttle, includes_loopback, arena.seed())
         .context("allocating the table of client addresses")?;
-    throttle.set_rate(config.write_rate, config.write_burst);
     let topology = Topology::join_or_create(joined.nodes, config.nodes().len(), config.nodes_hash())
         .context("allocating the page of database nodes")?;
     Ok(Heritage {
@@ -127,6 +137,8 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
         topology,
         arena,
         hold,
+        is_joined,
+        is_next,
         directory,
         metrics,
         throttle,
@@ -141,7 +153,8 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
     })
 }
 
-/// Listeners that were inherited, if they are where they are to be, with more beside them where there are fewer than `workers`.
+/// Listeners that were inherited, if they are where they are to be; else new ones, one a worker. A successor has no more than there were,
+/// which its workers share, until it is the server: what nobody accepts from yet would take its share of connections.
 fn listeners(
     inherited: Listeners,
     address: Option<SocketAddr>,
@@ -155,10 +168,12 @@ fn listeners(
             Ok(inherited)
         }
         Some(found) if found == address || (address.port() == 0 && found.ip() == address.ip()) => {
-            let mut sockets = inherited.sockets;
-            let missing = workers.saturating_sub(sockets.len());
-            let more = socket::listen_beside(found, missing, may_minihttp::limits::BACKLOG);
-            sockets.extend(more.with_context(|| format!("listening on {found} with {missing} more"))?);
+            Ok(inherited)
+        }
+        // The port is this server's own: nobody else is there.
+        Some(found) if found.port() == address.port() => {
+            let sockets = socket::listen_beside(address, workers, may_minihttp::limits::BACKLOG);
+            let sockets = sockets.with_context(|| format!("listening on {address} instead of {found}"))?;
             Ok(Listeners { sockets, are_units: false })
         }
         _ => Ok(Listeners { sockets: listen(address, workers, setting)?, are_units: false }),
@@ -181,7 +196,13 @@ fn runtime_directory(config: &Config, is_successor: bool) -> Result<Option<Runti
     let Some(path) = runtime_directory::path(&config.runtime_dir) else { return Ok(None) };
     if is_successor {
         // The master before this one has it still, and leaves it to this one.
-        return RuntimeDirectory::open(&path).map(Some);
+        return RuntimeDirectory::open(&path).map(Some).or_else(|e| match config.runtime_dir {
+            RuntimeDir::Auto => {
+                log::warn!("{e:#}; `catwalk cache`, `reload` and `upgrade` won't find this server");
+                Ok(None)
+            }
+            _ => Err(e),
+        });
     }
     match RuntimeDirectory::take(&path) {
         Ok(None) => {

@@ -39,6 +39,8 @@ pub struct Kept {
     pub hold: Hold,
     /// What else of the master before this one is gone on with; None where its arena is not.
     pub joined: Option<Joined>,
+    /// It lies where a successor's does, until that is the server.
+    pub is_next: bool,
 }
 
 /// Shared memory of the master before this one, beside its arena.
@@ -121,6 +123,7 @@ pub fn obtain(
             fresh(purpose, &place, NEXT, seed)
         });
     }
+    forget_next(directory);
     if let Some(memory) = place.take(stored) {
         match memory.map_err(why_unmapped).and_then(|memory| adopt(memory, purpose)) {
             Ok(kept) => return Ok(kept),
@@ -137,16 +140,30 @@ pub fn obtain(
     Ok(kept)
 }
 
-/// Has an arena kept for the next server from now on, in the place of its predecessor's, which has handed over.
-pub fn settle(arena: &Arena, directory: Option<&RuntimeDirectory>) {
+/// Has an arena kept for the next server from now on, in the place of its predecessor's, which has handed over. `is_next`: it was made
+/// beside that.
+pub fn settle(arena: &Arena, directory: Option<&RuntimeDirectory>, is_next: bool) {
     match Place::choose(directory) {
         // The same memory or another: what is there under this name goes, and this comes.
         Place::Store => {
             report(passing::unstore(NAME));
             report(passing::store(NAME, arena.memory().fd().as_fd()));
         }
-        Place::File(directory) => drop(std::fs::rename(directory.file(NEXT), directory.file(NAME))),
-        Place::Nowhere => {}
+        Place::File(directory) if is_next => {
+            if let Err(e) = std::fs::rename(directory.file(NEXT), directory.file(NAME)) {
+                log::warn!("cache: it can't be kept over a restart: {e}");
+            }
+        }
+        Place::File(_) | Place::Nowhere => {}
+    }
+}
+
+/// Removes what a successor has left that did not become the server.
+pub fn forget_next(directory: Option<&RuntimeDirectory>) {
+    let Some(directory) = directory else { return };
+    for name in [NEXT, "arena-next.new", "arena.new"] {
+        // Nearly always there is none.
+        let _ = std::fs::remove_file(directory.file(name));
     }
 }
 
@@ -176,7 +193,7 @@ fn adopt(memory: SharedMemory, purpose: &Purpose) -> Result<Kept, String> {
     // Nobody lives in them: the hold says so.
     slots.end_all_lives();
     log::info!("cache: {mib} MiB of the server before are gone on with, once the change feed has caught up");
-    Ok(Kept { arena: Arc::new(arena), slots, hold, joined: None })
+    Ok(Kept { arena: Arc::new(arena), slots, hold, joined: None, is_next: false })
 }
 
 /// Uses the arena of a master that is still there, beside it.
@@ -187,7 +204,13 @@ fn join(estate: Estate, purpose: &Purpose) -> Result<Kept, String> {
     let slots = Slots::new(arena.memory().clone(), *arena.layout());
     let joined =
         Joined { metrics: Some(estate.metrics), throttle: Some(estate.throttle), nodes: Some(estate.nodes) };
-    Ok(Kept { arena: Arc::new(arena), slots, hold: Hold::handed_on(estate.hold), joined: Some(joined) })
+    Ok(Kept {
+        arena: Arc::new(arena),
+        slots,
+        hold: Hold::handed_on(estate.hold),
+        joined: Some(joined),
+        is_next: false,
+    })
 }
 
 /// The hold on memory that others may be about to let go of.
@@ -213,5 +236,5 @@ fn fresh(purpose: &Purpose, place: &Place<'_>, name: &str, seed: u64) -> Result<
     let hold = hold.context("somebody has locked the cache's memory before it was made known")?;
     let slots = Slots::new(memory.clone(), layout);
     let arena = Arc::new(Arena::format(memory, purpose, seed));
-    Ok(Kept { arena, slots, hold, joined: None })
+    Ok(Kept { arena, slots, hold, joined: None, is_next: name == NEXT })
 }

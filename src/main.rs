@@ -1,6 +1,7 @@
 //! Parse, dispatch one command, print the error chain, exit.
 //! Runs in: master | offline.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -65,7 +66,7 @@ fn read(settings: &Settings) -> Result<Config> {
 }
 
 fn serve(settings: Settings) -> Result<i32> {
-    let program = std::env::current_exe().context("finding this program")?;
+    let program = program().context("finding this program")?;
     let config = read(&settings)?;
     db::addresses(&config.nodes(), "catwalk")?;
     let events = Events::open()?;
@@ -89,7 +90,18 @@ fn serve(settings: Settings) -> Result<i32> {
         predecessor,
         program,
     };
-    Ok(master::run(heritage, setup))
+    master::run(heritage, setup)
+}
+
+/// The path by which this program was started, links and all: what lies there later is what an upgrade runs.
+fn program() -> std::io::Result<PathBuf> {
+    let name = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    if name.components().count() > 1 {
+        return std::path::absolute(name);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(&name)).find(|program| program.is_file());
+    found.map_or_else(std::env::current_exe, std::path::absolute)
 }
 
 fn check(args: &Check) -> Result<i32> {

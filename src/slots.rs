@@ -32,6 +32,9 @@ impl Phase {
     }
 }
 
+/// By then a child has said which process it is.
+const UNNAMED_MAX_NS: u64 = 1_000_000_000;
+
 /// All slots. Cheap to clone.
 #[derive(Clone)]
 pub struct Slots {
@@ -74,7 +77,7 @@ impl Slots {
 
     /// Whether nobody's life is in the slot.
     pub fn is_free(&self, slot: usize) -> bool {
-        self.phase(slot) == Phase::Empty && self.pid(slot).is_none()
+        self.owner(slot) == 0
     }
 
     fn word(&self, slot: usize, offset: usize) -> &std::sync::atomic::AtomicU64 {
@@ -89,28 +92,66 @@ impl Slots {
         self.word(slot, offset).store(value, Ordering::Relaxed);
     }
 
-    /// Prepares the slot for a new process and returns the epoch of its life. Called before the fork.
-    pub fn begin_life(&self, slot: usize) -> u32 {
+    /// Takes a free slot for a child of `owner`, a master's pid, before the fork: two masters may look for one at the same time. Returns the
+    /// epoch of the child's life; None: another one was faster.
+    ///
+    /// ORDERING: Acquire pairs with the Release of `end_life`: whoever takes the slot sees the epoch that the last life was ended with.
+    pub fn begin_life(&self, slot: usize, owner: u64, is_feed: bool) -> Option<u32> {
+        let taken =
+            self.word(slot, slot::OWNER).compare_exchange(0, owner, Ordering::Acquire, Ordering::Relaxed);
+        taken.ok()?;
         self.set(slot, slot::BEAT_NS, clock::boottime_ns());
         self.set(slot, slot::STARTED_NS, clock::boottime_ns());
         self.set(slot, slot::PANIC_LEN, 0);
+        self.set(slot, slot::IS_FEED, u64::from(is_feed));
         self.set(slot, slot::STATE, Phase::Starting as u64);
-        self.get(slot, slot::EPOCH) as u32
+        Some(self.get(slot, slot::EPOCH) as u32)
     }
 
-    /// Ends the slot's life: what its process owned can be claimed. Only after waitpid has returned it: a process
+    /// Ends the slot's life: what its process owned can be claimed. Only by its owner, and only after waitpid has returned the process: one
     /// that is still alive writes to what others would claim.
     pub fn end_life(&self, slot: usize) {
-        self.set(slot, slot::STATE, Phase::Empty as u64);
-        self.set(slot, slot::PID, 0);
         // ORDERING: Release pairs with the Acquire of `segment::epoch_of`.
         self.word(slot, slot::EPOCH).fetch_add(1, Ordering::Release);
+        self.set(slot, slot::STATE, Phase::Empty as u64);
+        self.set(slot, slot::PID, 0);
+        self.word(slot, slot::OWNER).store(0, Ordering::Release);
     }
 
     /// Ends whatever lives the slots tell of, of processes that are known to be gone.
     pub fn end_all_lives(&self) {
         (0..self.count()).for_each(|slot| self.end_life(slot));
         self.set_crash_loops(0);
+    }
+
+    /// Takes over the slot of a child whose master is gone, and the child with it, to end its life; `is_there` tells of processes. False:
+    /// there is no such life in it, or another master was faster.
+    pub fn inherit_life(&self, slot: usize, heir: u64, is_there: impl Fn(u64) -> bool) -> bool {
+        let owner = self.owner(slot);
+        if owner == 0 || owner == heir || is_there(owner) || self.pid(slot).is_some_and(&is_there) {
+            return false;
+        }
+        // One that was only just forked has not said its number yet.
+        if self.pid(slot).is_none() && self.life_age_ns(slot) < UNNAMED_MAX_NS {
+            return false;
+        }
+        self.word(slot, slot::OWNER)
+            .compare_exchange(owner, heir, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    fn owner(&self, slot: usize) -> u64 {
+        self.get(slot, slot::OWNER)
+    }
+
+    /// Whether another master's change feed may live.
+    pub fn has_foreign_feed(&self, own: u64, is_there: impl Fn(u64) -> bool) -> bool {
+        let may_live = |slot: usize| {
+            let owner = self.owner(slot);
+            let is_foreign = owner != 0 && owner != own && self.get(slot, slot::IS_FEED) == 1;
+            is_foreign && (is_there(owner) || self.pid(slot).is_none_or(&is_there))
+        };
+        (0..self.count()).any(may_live)
     }
 
     pub fn set_phase(&self, slot: usize, phase: Phase) {
@@ -197,10 +238,26 @@ mod tests {
     #[test]
     fn each_life_has_an_epoch_of_its_own() {
         let slots = slots();
-        let first = slots.begin_life(1);
+        let first = slots.begin_life(1, 7, false).unwrap();
+        assert_eq!(slots.begin_life(1, 8, false), None, "it is another master's");
         slots.end_life(1);
-        assert_ne!(first, slots.begin_life(1));
+        assert_ne!(first, slots.begin_life(1, 8, false).unwrap());
         assert_eq!(slots.phase(1), Phase::Starting);
+    }
+
+    #[test]
+    fn a_life_is_ended_by_its_master_or_once_that_is_gone() {
+        let slots = slots();
+        slots.begin_life(0, 7, true).unwrap();
+        slots.set_pid(0, 70);
+        let (all, none, child) = (|_| true, |_| false, |pid| pid == 70);
+        assert!(!slots.inherit_life(0, 8, all), "its master is there");
+        assert!(!slots.inherit_life(0, 8, child), "it lives on for a while");
+        assert!(slots.has_foreign_feed(8, child) && !slots.has_foreign_feed(7, child));
+        assert!(!slots.has_foreign_feed(8, none));
+        assert!(slots.inherit_life(0, 8, none) && !slots.inherit_life(0, 9, |pid| pid == 8));
+        slots.end_life(0);
+        assert!(slots.is_free(0));
     }
 
     #[test]

@@ -4,11 +4,11 @@
 use may_minihttp::Response;
 use serde::Serialize;
 
-use crate::api::waits::WAITS;
 use crate::api::Site;
 use crate::cache::watermark::{self, Reason, State};
 use crate::db::pool::Lane;
 use crate::limits::{BEAT_STUCK_AFTER, DATABASE_CHECK_PERIOD};
+use crate::metrics::page::WAITS;
 use crate::metrics::render::render;
 use crate::metrics::Gauge;
 use crate::os::clock;
@@ -120,7 +120,7 @@ pub fn metrics(site: &Site, rsp: &mut Response<'_>) {
     let (page, layout) = (site.metrics.page(), site.cache.arena().layout());
     let limit_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
     let watermark_ns = watermark::watermark_ns(site.cache.arena());
-    let waiting = |(_, begun, left)| page.total(begun).saturating_sub(page.total(left)) as f64;
+    let waiting = |(begun, left)| page.total(begun).saturating_sub(page.total(left)) as f64;
     let gauges = [
         (Gauge::LaneWaiting, WAITS.into_iter().map(waiting).sum()),
         (Gauge::WatermarkAge, clock::boottime_ns().saturating_sub(watermark_ns) as f64 / 1e9),

@@ -2,17 +2,11 @@
 //! Runs in: worker.
 
 use crate::db::pool::Lane;
+use crate::metrics::page::WAITS;
 use crate::metrics::{Counter, SlotMetrics};
 
 /// A worker's count.
 pub struct Waits(SlotMetrics);
-
-/// What counts those who began to wait in a lane, and those who wait no longer.
-pub const WAITS: [(Lane, Counter, Counter); 3] = [
-    (Lane::Fast, Counter::LaneWaitsFast, Counter::LaneLeftFast),
-    (Lane::Slow, Counter::LaneWaitsSlow, Counter::LaneLeftSlow),
-    (Lane::Write, Counter::LaneWaitsWrite, Counter::LaneLeftWrite),
-];
 
 impl Waits {
     pub fn new(metrics: SlotMetrics) -> Waits {
@@ -20,24 +14,19 @@ impl Waits {
     }
 
     pub fn begin(&self, lane: Lane) {
-        self.count(lane, |(_, begun, _)| begun);
+        self.0.count(counters(lane).0);
     }
 
     pub fn end(&self, lane: Lane) {
-        self.count(lane, |(_, _, left)| left);
+        self.0.count(counters(lane).1);
     }
+}
 
-    fn count(&self, lane: Lane, which: impl Fn((Lane, Counter, Counter)) -> Counter) {
-        let found = WAITS.into_iter().find(|(of, ..)| *of == lane);
-        found.into_iter().for_each(|found| {
-            self.0.count(which(found));
-        });
-    }
-
-    /// Nobody waits in a worker that begins: who waited in its slot before ended with that one's process.
-    pub fn settle(&self) {
-        for (_, begun, left) in WAITS {
-            self.0.add(left, self.0.get(begun).saturating_sub(self.0.get(left)));
-        }
+fn counters(lane: Lane) -> (Counter, Counter) {
+    let [fast, slow, write] = WAITS;
+    match lane {
+        Lane::Fast => fast,
+        Lane::Slow => slow,
+        Lane::Write => write,
     }
 }

@@ -39,6 +39,8 @@ pub enum Gate {
     Layout,
     /// Answers were made with other settings.
     Settings,
+    /// It is filled from other database nodes.
+    Nodes,
     /// Its watermark lies ahead of the clock: it is of another life of this machine.
     Clock,
 }
@@ -57,6 +59,7 @@ impl fmt::Display for Gate {
             Gate::Purpose => write!(f, "its header tells of a cache.size or of workers that can't be"),
             Gate::Layout => write!(f, "the layout differs: cache.size or workers was another one"),
             Gate::Settings => write!(f, "the settings differ that answers are made with"),
+            Gate::Nodes => write!(f, "the database nodes differ"),
             Gate::Clock => write!(f, "its times lie ahead of the clock"),
         }
     }
@@ -242,7 +245,7 @@ impl UncheckedArena {
     /// # Errors
     /// The first gate that refuses.
     pub fn adopt(self, purpose: &Purpose, now_ns: u64) -> Result<Arena, Gate> {
-        let mut arena = self.join(purpose)?;
+        let mut arena = self.open_for(purpose)?;
         let get = |at: usize| arena.load(at, Ordering::Relaxed);
         let watermark_ns = get(header::WATERMARK_NS);
         if watermark_ns > now_ns {
@@ -268,6 +271,15 @@ impl UncheckedArena {
     /// # Errors
     /// The first gate that refuses.
     pub fn join(self, purpose: &Purpose) -> Result<Arena, Gate> {
+        let arena = self.open_for(purpose)?;
+        // Two masters that fill it from two databases would serve each other's.
+        match arena.load(header::NODES, Ordering::Relaxed) == purpose.nodes {
+            true => Ok(arena),
+            false => Err(Gate::Nodes),
+        }
+    }
+
+    fn open_for(self, purpose: &Purpose) -> Result<Arena, Gate> {
         let arena = self.open()?;
         if arena.layout != purpose.layout() {
             return Err(Gate::Layout);

@@ -88,6 +88,10 @@ pub mod slot {
     pub const PID: usize = 16;
     pub const STATE: usize = 24;
     pub const STARTED_NS: usize = 32;
+    /// The master whose child lives here; 0: nobody does.
+    pub const OWNER: usize = 40;
+    /// 1: the change feed's.
+    pub const IS_FEED: usize = 48;
     pub const PANIC_LEN: usize = 120;
     pub const PANIC_TEXT: usize = 128;
 }

@@ -223,7 +223,7 @@ impl Sources {
         let (value, origin) = &self.0[key];
         read(value).map_err(|why| ConfigError::Value {
             key,
-            value: value.clone(),
+            value: if key.ends_with("token") { "(hidden)".to_string() } else { hide_passwords(value) },
             origin: origin.clone(),
             why,
         })
@@ -503,6 +503,11 @@ impl Config {
         }
         out
     }
+}
+
+/// The same for a list of addresses.
+fn hide_passwords(text: &str) -> String {
+    text.split(',').map(|part| hide_password(part.trim())).collect::<Vec<_>>().join(", ")
 }
 
 /// The address without its password, in whichever of its three places that stands.

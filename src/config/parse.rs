@@ -79,8 +79,8 @@ pub(super) fn parse_staleness(text: &str) -> Result<Duration, String> {
 /// Addresses of replicas.
 pub(super) fn parse_replicas(text: &str) -> Result<Vec<String>, String> {
     let addresses = parse_list(text);
-    if let Some(bad) = addresses.iter().find(|address| !address.contains("://")) {
-        return Err(format!("expected postgresql:// addresses, found {bad:?}"));
+    if let Some(bad) = addresses.iter().position(|address| !address.contains("://")) {
+        return Err(format!("expected postgresql:// addresses; number {} is none", 1 + bad));
     }
     match addresses.len() < NODES_MAX {
         true => Ok(addresses),

@@ -42,7 +42,11 @@ impl Migration {
 
     fn says(&self, what: &str) -> &'static str {
         let header = self.sql.lines().take_while(|line| line.starts_with("--"));
-        header.filter_map(|line| line.split_once(what)).map(|(_, text)| text.trim()).next().unwrap_or_default()
+        header
+            .filter_map(|line| line.split_once(what))
+            .map(|(_, text)| text.trim())
+            .next()
+            .unwrap_or_default()
     }
 }
 
@@ -110,7 +114,8 @@ pub fn pending(client: &Client, contracts: bool) -> Result<Vec<&'static Migratio
 
 fn missing(applied: &BTreeMap<String, Applied>, contracts: bool) -> Result<Vec<&'static Migration>> {
     verify(applied)?;
-    let is_missing = |m: &&Migration| !applied.contains_key(m.name) && (contracts || m.step() == Step::Expand);
+    let is_missing =
+        |m: &&Migration| !applied.contains_key(m.name) && (contracts || m.step() == Step::Expand);
     Ok(MIGRATIONS.iter().filter(is_missing).collect())
 }
 
@@ -136,7 +141,10 @@ fn apply_next(client: &Client, contracts: bool) -> Result<Option<&'static str>> 
     };
     client.batch_execute(migration.sql).with_context(|| format!("applying {}", migration.name))?;
     let insert = "insert into catwalk_migrations (name, checksum, contracts) values ($1, $2, $3)";
-    client.query_text(insert, &[&migration.name, &checksum(migration), &(migration.step() == Step::Contract)])?;
+    client.query_text(
+        insert,
+        &[&migration.name, &checksum(migration), &(migration.step() == Step::Contract)],
+    )?;
     transaction.commit()?;
     Ok(Some(migration.name))
 }
@@ -221,7 +229,10 @@ mod tests {
 
     #[test]
     fn headers_say_what_a_migration_does() {
-        let migration = Migration { name: "x", sql: "-- Drops a column.\n-- Step: contract\n-- Locks: briefly.\nselect 1;" };
+        let migration = Migration {
+            name: "x",
+            sql: "-- Drops a column.\n-- Step: contract\n-- Locks: briefly.\nselect 1;",
+        };
         assert_eq!((migration.step(), migration.locks()), (Step::Contract, "briefly."));
         assert!(MIGRATIONS.iter().all(|m| m.step() == Step::Expand && !m.locks().is_empty()));
     }

@@ -77,7 +77,7 @@ pub fn run(args: &cli::Dev) -> Result<i32> {
         predecessor: None,
         program: PathBuf::new(),
     };
-    Ok(master::run(heritage, setup))
+    master::run(heritage, setup)
 }
 
 fn token_file(dir: &Path) -> PathBuf {

@@ -14,7 +14,13 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         Ok(client) => client,
         Err(e) => {
             let why = "while it can't be reached, answers come from the cache for cache.stale_if_error, then they are 503";
-            return vec![Finding::new(Level::Fail, "database", format!("{e:#}"), "catwalk check --database, as the server's user", why)];
+            return vec![Finding::new(
+                Level::Fail,
+                "database",
+                format!("{e:#}"),
+                "catwalk check --database, as the server's user",
+                why,
+            )];
         }
     };
     let checks: [fn(&Client, &Config) -> Result<Vec<Finding>>; 7] =
@@ -31,7 +37,13 @@ fn schema(client: &Client, _: &Config) -> Result<Vec<Finding>> {
     const SUBJECT: &str = "schema";
     Ok(vec![match migrate::check(client) {
         Ok(()) => Finding::ok(SUBJECT, "of this version"),
-        Err(e) => Finding::new(Level::Fail, SUBJECT, format!("{e:#}"), "catwalk migrate", "without it this version does not get ready"),
+        Err(e) => Finding::new(
+            Level::Fail,
+            SUBJECT,
+            format!("{e:#}"),
+            "catwalk migrate",
+            "without it this version does not get ready",
+        ),
     }])
 }
 
@@ -53,7 +65,10 @@ fn missing_indexes(client: &Client, _: &Config) -> Result<Vec<Finding>> {
     const SUBJECT: &str = "indexes";
     let missing = indexes::missing(client)?;
     if missing.is_empty() {
-        return Ok(vec![Finding::ok(SUBJECT, format!("all {} that statements need are there", indexes::NEEDED.len()))]);
+        return Ok(vec![Finding::ok(
+            SUBJECT,
+            format!("all {} that statements need are there", indexes::NEEDED.len()),
+        )]);
     }
     let finding = |index: indexes::Index| {
         let statement = index.statement(index.name).replacen("INDEX", "INDEX CONCURRENTLY", 1);
@@ -92,7 +107,8 @@ fn unanalysed(client: &Client, _: &Config) -> Result<Vec<Finding>> {
 }
 
 fn settings(client: &Client, config: &Config) -> Result<Vec<Finding>> {
-    let is_here = matches!(db::address(&config.database_url, "catwalk doctor")?.host, may_postgres::Host::Unix(_));
+    let is_here =
+        matches!(db::address(&config.database_url, "catwalk doctor")?.host, may_postgres::Host::Unix(_));
     let mut findings = Vec::new();
     for wish in budget::wishes(config).into_iter().filter(|_| is_here) {
         let rows = client.query_text(

@@ -20,7 +20,8 @@ const CACHE_LARGE_BYTES: usize = 256 << 20;
 
 /// `master`: of the running server.
 pub fn examine(config: &Config, master: Option<u64>) -> Vec<Finding> {
-    let mut all = vec![descriptors(config, master), backlog(), memory(config), huge_pages(config), clock_is_set()];
+    let mut all =
+        vec![descriptors(config, master), backlog(), memory(config), huge_pages(config), clock_is_set()];
     all.extend(disks());
     all.extend(conntrack());
     all.extend(processor());
@@ -46,7 +47,13 @@ fn descriptors(config: &Config, master: Option<u64>) -> Finding {
         line.split_whitespace().nth(4)?.parse::<u64>().ok()
     });
     let Some(hard) = hard else {
-        return Finding::new(Level::Note, SUBJECT, format!("the limit of {whose} can't be read"), "run this as root", "");
+        return Finding::new(
+            Level::Note,
+            SUBJECT,
+            format!("the limit of {whose} can't be read"),
+            "run this as root",
+            "",
+        );
     };
     let wanted = (config.http_connections_per_worker(u64::MAX) + DESCRIPTORS_RESERVED) as u64;
     let found = format!("{whose} may open {hard} in each process; {wanted} are wanted");
@@ -116,9 +123,12 @@ fn memory(config: &Config) -> Finding {
 fn huge_pages(config: &Config) -> Finding {
     const SUBJECT: &str = "large pages";
     const FILE: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-    let Some(text) = read(FILE) else { return Finding::ok(SUBJECT, "this kernel has none for shared memory") };
+    let Some(text) = read(FILE) else {
+        return Finding::ok(SUBJECT, "this kernel has none for shared memory");
+    };
     let chosen = text.split(['[', ']']).nth(1).unwrap_or("never").to_string();
-    let matters = config.cache_size_bytes() >= CACHE_LARGE_BYTES && matches!(chosen.as_str(), "never" | "deny");
+    let matters =
+        config.cache_size_bytes() >= CACHE_LARGE_BYTES && matches!(chosen.as_str(), "never" | "deny");
     match matters {
         false => Finding::ok(SUBJECT, format!("shared memory: {chosen}")),
         true => Finding::new(
@@ -148,7 +158,9 @@ fn clock_is_set() -> Finding {
 
 fn disks() -> Vec<Finding> {
     const SUBJECT: &str = "disk";
-    let places = ["/", "/var/lib/postgresql", "/var/lib/pgsql", "/var/log"].into_iter().filter(|p| Path::new(p).exists());
+    let places = ["/", "/var/lib/postgresql", "/var/lib/pgsql", "/var/log"]
+        .into_iter()
+        .filter(|p| Path::new(p).exists());
     let mut seen = Vec::new();
     let mut findings = Vec::new();
     for place in places {
@@ -194,16 +206,19 @@ fn conntrack() -> Option<Finding> {
 /// Ticks of the first line of /proc/stat: all, idle, stolen.
 fn ticks() -> Option<[u64; 3]> {
     let text = read("/proc/stat")?;
-    let fields: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    let fields: Vec<u64> =
+        text.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
     let idle = fields.get(3)? + fields.get(4)?;
     Some([fields.iter().take(8).sum(), idle, *fields.get(7)?])
 }
 
 /// Stolen time, and time that the group's quota has taken.
 fn processor() -> Vec<Finding> {
-    let throttled = || read("/sys/fs/cgroup/cpu.stat").and_then(|t| {
-        t.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.parse::<u64>().ok()
-    });
+    let throttled = || {
+        read("/sys/fs/cgroup/cpu.stat").and_then(|t| {
+            t.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.parse::<u64>().ok()
+        })
+    };
     let (before, throttled_before) = (ticks(), throttled());
     std::thread::sleep(SAMPLE);
     let mut findings = Vec::new();
@@ -238,7 +253,9 @@ fn processor() -> Vec<Finding> {
 
 fn entitlement() -> Option<Finding> {
     let name = instance::name()?;
-    let Some(t3) = Burstable::of(&name) else { return Some(Finding::ok("instance", format!("{name}: it does not burst"))) };
+    let Some(t3) = Burstable::of(&name) else {
+        return Some(Finding::ok("instance", format!("{name}: it does not burst")));
+    };
     Some(Finding::new(
         Level::Note,
         "instance",

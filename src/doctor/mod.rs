@@ -47,7 +47,13 @@ impl Finding {
         Finding { level: Level::Ok, subject, found: found.into(), fix: String::new(), why: String::new() }
     }
 
-    pub fn new(level: Level, subject: &'static str, found: impl Into<String>, fix: impl Into<String>, why: &str) -> Finding {
+    pub fn new(
+        level: Level,
+        subject: &'static str,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+        why: &str,
+    ) -> Finding {
         Finding { level, subject, found: found.into(), fix: fix.into(), why: why.to_string() }
     }
 }

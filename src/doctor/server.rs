@@ -89,8 +89,16 @@ fn lanes(server: &Server) -> Finding {
 
 fn must_stay_0(server: &Server) -> Vec<Finding> {
     let bad = [
-        (Counter::CacheInconsistent, "hits differed from the database", "catwalk cache clear; and report it, with the log"),
-        (Counter::CacheDamaged, "cached records had a wrong checksum", "catwalk cache verify; check the memory (memtester)"),
+        (
+            Counter::CacheInconsistent,
+            "hits differed from the database",
+            "catwalk cache clear; and report it, with the log",
+        ),
+        (
+            Counter::CacheDamaged,
+            "cached records had a wrong checksum",
+            "catwalk cache verify; check the memory (memtester)",
+        ),
     ];
     let found = bad.into_iter().filter(|(counter, ..)| server.metrics.total(*counter) > 0);
     found

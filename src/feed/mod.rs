@@ -21,7 +21,7 @@ use crate::limits::{
     FEED_PAUSE_REQUESTS, FEED_ROTATE_PAUSE, FEED_ROTATE_PERIOD, FEED_TIMEOUT, NODE_PERIOD_ALONE,
 };
 use crate::metrics::{Counter, MetricsPage};
-use crate::os::commands::{Command, Commands};
+use crate::os::commands::{Command, Commands, Order};
 use crate::os::fd::wait_readable;
 use crate::os::signal::Termination;
 use crate::os::{clock, fork, sched};
@@ -83,7 +83,7 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
         watch.tick();
         let [commanded] = wait_readable([commands.fd()], BEAT_PERIOD);
         while let Some(command) = commanded.then(|| commands.take()).flatten() {
-            if matches!(command, Command::Drain | Command::Orphaned) {
+            if matches!(command, Command::Do(Order::Drain) | Command::Orphaned) {
                 return 0;
             }
         }

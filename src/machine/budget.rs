@@ -81,7 +81,10 @@ mod tests {
             let cache = memory / 4;
             let wishes = of(memory, cache);
             let [buffers, both, maintenance] = &wishes[..] else { panic!("three") };
-            assert!(cache + buffers.bytes + maintenance.bytes <= memory * 3 / 4, "{memory}: {buffers:?} {maintenance:?}");
+            assert!(
+                cache + buffers.bytes + maintenance.bytes <= memory * 3 / 4,
+                "{memory}: {buffers:?} {maintenance:?}"
+            );
             assert!(both.bytes + cache <= memory && both.bytes >= buffers.bytes, "{memory}");
         }
     }

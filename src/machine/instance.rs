@@ -18,7 +18,13 @@ pub struct Burstable {
     pub network_baseline_mbit: u32,
 }
 
-const fn size(size: &'static str, vcpus: usize, baseline: f64, credits_per_hour: u32, network_baseline_mbit: u32) -> Burstable {
+const fn size(
+    size: &'static str,
+    vcpus: usize,
+    baseline: f64,
+    credits_per_hour: u32,
+    network_baseline_mbit: u32,
+) -> Burstable {
     Burstable { size, vcpus, baseline, credits_per_hour, network_baseline_mbit }
 }
 

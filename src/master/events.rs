@@ -1,7 +1,7 @@
 //! The one queue of events: signals and ended children.
 //! Runs in: master.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +47,17 @@ impl Events {
     /// The same with the lines to other masters.
     pub fn watch_lines(&mut self, lines: Vec<UnixStream>) {
         self.lines = lines;
+    }
+
+    /// How many of them are watched.
+    pub fn lines(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// What is this process's own affair.
+    pub fn private_descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        let lines = self.lines.iter().map(AsRawFd::as_raw_fd);
+        lines.chain([self.signals.fd().as_raw_fd()])
     }
 
     /// The next event, or `Tick` after `patience`.

@@ -3,6 +3,7 @@
 
 pub mod companion;
 pub mod events;
+mod handover;
 pub mod notify;
 mod reload;
 mod roll;
@@ -10,7 +11,7 @@ pub mod seats;
 pub mod spawn;
 mod upgrade;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use nix::sys::signal::Signal;
 use crate::config::Config;
 use crate::control::{self, Control, Question};
 use crate::heritage::Heritage;
-use crate::keep;
 use crate::limits::{BEAT_PERIOD, BEAT_STUCK_AFTER};
 use crate::os::clock;
 use companion::Companion;
@@ -30,7 +30,7 @@ use events::{Event, Events};
 use notify::{Status, Watchdog};
 use reload::Reload;
 use seats::Seats;
-use upgrade::{Predecessor, Successor, Verdict};
+use upgrade::{Heard, Predecessor, Successor};
 
 /// How often the status line is renewed.
 const STATUS_PERIOD: Duration = Duration::from_secs(3);
@@ -42,6 +42,9 @@ const PAUSE_NOTICED: Duration = Duration::from_secs(3);
 /// A stuck child that can't be killed for so long is the watchdog's.
 const UNKILLED_MAX: Duration = Duration::from_secs(5);
 
+/// How often children of masters that are gone are looked for.
+const BURY_PERIOD: Duration = Duration::from_secs(1);
+
 /// Longest wait for the change feed before the server counts as ready.
 const FEED_WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -49,9 +52,10 @@ const FEED_WAIT_MAX: Duration = Duration::from_secs(2);
 ///
 /// ```text
 /// Starting ──a worker serves, the feed follows──► Serving ──TERM, INT──► Draining ──all are gone──► (companion, end)
-///   │  └────────────────────────── TERM, INT ─────────────────────────────► ▲ ▲
-///   └─all workers serve─► Waiting ──the one before hands over──► Serving     │ │
-///                                    Serving ──a successor serves──► Abdicating ──the feed is gone──┘
+///   │  ▲ └─────────────────────── TERM, INT ────────────────────────────► ▲ ▲
+///   │  └─ "yours" ──┐                Serving ──a successor serves──► Abdicating ──it has taken over──┘
+///   └─all serve─► Waiting                │ ▲                             │
+///                                        └─┴─────── it failed ───────────┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -59,8 +63,10 @@ enum Phase {
     /// For the master before this one.
     Waiting,
     Serving,
-    /// The feed ends first: two would write each other's place.
-    Abdicating,
+    /// The feed ends first: two would write each other's place. Then the successor is let in.
+    Abdicating {
+        is_let_in: bool,
+    },
     Draining {
         deadline: Instant,
     },
@@ -83,11 +89,15 @@ pub struct Setup {
 }
 
 /// Serves until told to stop. Returns the exit status.
-pub fn run(heritage: Heritage, setup: Setup) -> i32 {
+///
+/// # Errors
+/// A line to the master before this one that can't be used: it goes on.
+pub fn run(heritage: Heritage, setup: Setup) -> Result<i32> {
     let now = Instant::now();
-    let predecessor = setup.predecessor.and_then(|line| Predecessor::new(line).ok());
+    let predecessor = setup.predecessor.map(Predecessor::new).transpose()?;
+    let in_charge = predecessor.is_none();
     let mut master = Master {
-        seats: Seats::new(&heritage, predecessor.is_some()),
+        seats: Seats::new(&heritage, in_charge, heritage.is_joined),
         status_line: Status::new(&heritage),
         heritage,
         events: setup.events,
@@ -103,17 +113,17 @@ pub fn run(heritage: Heritage, setup: Setup) -> i32 {
         phase: Phase::Starting,
         started: now,
         status_at: now,
+        buried_at: now,
         status: 0,
         watchdog: Watchdog::new(),
         ticked_ns: clock::boottime_ns(),
         trust_beats_from_ns: 0,
     };
-    if master.predecessor.is_none() {
+    if in_charge {
         master.open_control();
     }
-    master.watch_lines();
-    master.seats.fill(&master.heritage, now);
-    master.run()
+    master.tick(now);
+    Ok(master.run())
 }
 
 struct Master {
@@ -133,6 +143,7 @@ struct Master {
     phase: Phase,
     started: Instant,
     status_at: Instant,
+    buried_at: Instant,
     status_line: Status,
     status: i32,
     watchdog: Watchdog,
@@ -155,15 +166,12 @@ impl Master {
                 Event::Asked(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => self.stop(),
                 Event::Asked(Signal::SIGHUP) => self.reload(None),
                 Event::Asked(Signal::SIGUSR2) => self.upgrade(None),
-                Event::Asked(Signal::SIGTTIN) => self.resize(self.heritage.slots.wanted() + 1),
-                Event::Asked(Signal::SIGTTOU) => self.resize(self.heritage.slots.wanted() - 1),
+                Event::Asked(Signal::SIGTTIN) => self.resize(self.seats.workers() + 1),
+                Event::Asked(Signal::SIGTTOU) => self.resize(self.seats.workers() - 1),
                 Event::Control => self.answer(),
                 Event::Asked(_) | Event::Line | Event::Tick => {}
             }
             self.tick(Instant::now());
-        }
-        if self.successor.is_none() {
-            notify::stopping();
         }
         if let Some(companion) = self.companion.take() {
             companion.stop(&mut self.events);
@@ -175,8 +183,16 @@ impl Master {
         matches!(self.phase, Phase::Draining { .. })
     }
 
+    /// The end of the service's main process is the end of all the others: one that drains beside this one is waited for.
     fn is_over(&self) -> bool {
-        self.is_draining() && self.seats.is_empty()
+        let Phase::Draining { deadline } = self.phase else { return false };
+        self.seats.is_empty()
+            && (self.predecessor.is_none() || self.status != 0 || Instant::now() >= deadline)
+    }
+
+    /// Whether the service manager takes this one for the main process.
+    fn is_main(&self) -> bool {
+        self.seats.is_in_charge()
     }
 
     /// How long nothing needs to be done.
@@ -192,10 +208,11 @@ impl Master {
 
     fn tick(&mut self, now: Instant) {
         self.listen(now);
+        self.seats.keep_private(self.private_descriptors());
         match self.phase {
             Phase::Draining { deadline } if now >= deadline => self.seats.kill(),
             Phase::Starting if self.is_up(now) => self.become_ready(),
-            Phase::Abdicating if self.seats.has_no_feed() => self.abdicate(now),
+            Phase::Abdicating { is_let_in: false } if self.seats.has_no_feed() => self.let_in(),
             _ => {}
         }
         self.seats.kill_late(now);
@@ -207,9 +224,17 @@ impl Master {
                 companion.keep(now);
             }
         }
-        if matches!(self.phase, Phase::Waiting | Phase::Starting) && self.predecessor.is_some() {
-            return;
+        if now >= self.buried_at + BURY_PERIOD {
+            self.buried_at = now;
+            self.seats.bury_orphans(&self.heritage);
         }
+        if self.is_main() {
+            self.report(now);
+        }
+    }
+
+    /// What the service manager is told again and again.
+    fn report(&mut self, now: Instant) {
         let (seats, heritage) = (&mut self.seats, &self.heritage);
         self.watchdog.feed(now, || seats.all_beat(heritage, UNKILLED_MAX));
         if now >= self.status_at && self.phase == Phase::Serving {
@@ -221,12 +246,11 @@ impl Master {
     /// A worker serves, and the feed follows; but a database that is away holds up nobody for long. A successor has to have all its workers.
     fn is_up(&self, now: Instant) -> bool {
         let slots = &self.heritage.slots;
-        match self.predecessor {
-            Some(_) => self.seats.all_serve(&self.heritage),
-            None => {
-                slots.serving(u64::MAX) > 0 && (slots.is_followed() || now - self.started >= FEED_WAIT_MAX)
-            }
-        }
+        let is_enough = match self.is_main() {
+            true => slots.serving(u64::MAX) > 0,
+            false => self.seats.all_serve(&self.heritage),
+        };
+        is_enough && (slots.is_followed() || now - self.started >= FEED_WAIT_MAX)
     }
 
     /// A master that was not running itself (stopped, suspended) can't tell who is stuck: everybody gets time to move.
@@ -242,128 +266,32 @@ impl Master {
     }
 
     fn become_ready(&mut self) {
-        if let Some(predecessor) = &mut self.predecessor {
+        if let Some(predecessor) = self.predecessor.as_mut().filter(|p| p.heard() == Heard::Nothing) {
             self.phase = Phase::Waiting;
             predecessor.line.say("serving");
             return;
         }
         self.phase = Phase::Serving;
-        let status = self.status_line.line(&self.heritage, Instant::now());
-        notify::ready(&self.heritage, &status);
+        if self.is_main() {
+            self.tell_ready();
+        }
         if !self.announce.is_empty() {
             println!("{}", self.announce);
         }
     }
 
-    /// What the masters before and after this one say.
-    fn listen(&mut self, now: Instant) {
-        if let Some(predecessor) = &mut self.predecessor {
-            if predecessor.hands_over() {
-                self.succeed();
-            } else if predecessor.is_let_down(now) {
-                predecessor.line.say("failed its workers have not begun to serve; the log has the reason");
-                self.status = 1;
-                self.stop();
-            }
-        }
-        if self.predecessor.as_ref().is_some_and(Predecessor::is_gone) {
-            self.predecessor = None;
-            self.seats.outlive_predecessor();
-            self.watch_lines();
-        }
-        match self.successor.as_mut().map(|successor| successor.look(now)) {
-            Some(Verdict::Serves) => {
-                self.phase = Phase::Abdicating;
-                self.seats.give_up_feed(&self.heritage);
-            }
-            Some(Verdict::TookOver) => control::answer_to(&self.upgrade_asker.take(), control::OK),
-            Some(Verdict::BackOut(why)) if !self.is_draining() => self.back_out(&why),
-            _ => {}
-        }
+    fn tell_ready(&mut self) {
+        let status = self.status_line.line(&self.heritage, Instant::now());
+        notify::ready(&self.heritage, &status);
     }
 
-    fn watch_lines(&mut self) {
-        let lines = [self.predecessor.as_ref().map(|p| &p.line), self.successor.as_ref().map(|s| &s.line)];
-        self.events.watch_lines(lines.into_iter().flatten().filter_map(|line| line.watched()).collect());
-    }
-
-    /// Starts another master, which is to take over. Who asks is answered when it has, or why it has not.
-    fn upgrade(&mut self, asker: Option<OwnedFd>) {
-        let busy = match () {
-            () if self.companion.is_some() => {
-                Some("`catwalk dev` ends with its own PostgreSQL: stop it and start it again")
-            }
-            () if self.phase != Phase::Serving => Some("it is not serving"),
-            () if self.successor.is_some() => Some("an upgrade is under way"),
-            () if self.seats.is_rolling() => Some("a reload is under way"),
-            () => None,
-        };
-        if let Some(why) = busy {
-            log::error!("upgrade: {why}");
-            return control::answer_to(&asker, why);
-        }
-        match Successor::start(&self.heritage, &self.program) {
-            Ok(successor) => {
-                log::info!("upgrade: {} is started", self.program.display());
-                control::answer_to(&asker, control::BEGUN);
-                self.successor = Some(successor);
-                self.upgrade_asker = asker;
-                self.watch_lines();
-            }
-            Err(e) => {
-                log::error!("upgrade: {e:#}; this one goes on");
-                control::answer_to(&asker, &format!("{e:#}"));
-            }
-        }
-    }
-
-    /// The successor can't serve: this one goes on.
-    fn back_out(&mut self, why: &str) {
-        log::error!("upgrade: backed out, and nothing has changed: {why}");
-        control::answer_to(&self.upgrade_asker.take(), &format!("the upgrade was backed out: {why}"));
-        if let Some(successor) = self.successor.take() {
-            successor.give_up();
-        }
-        self.watch_lines();
-        self.seats.take_feed();
-        self.phase = Phase::Serving;
-    }
-
-    /// The successor serves, and no feed is there: it is the server from now on.
-    fn abdicate(&mut self, now: Instant) {
-        let Some(successor) = &mut self.successor else { return };
-        let Some(pid) = successor.pid else { return };
-        log::info!("upgrade: pid {pid} serves; this one ends when its connections have");
-        self.events.watch(None);
-        self.control = None;
-        if let Some(directory) = &mut self.heritage.directory {
-            directory.leave();
-        }
-        notify::hand_over(pid);
-        successor.line.say("yours");
-        self.seats.retire_all(&self.heritage);
-        let grace = self.heritage.config.shutdown_timeout + Duration::from_secs(1);
-        self.phase = Phase::Draining { deadline: now + grace };
-    }
-
-    /// The master before this one has handed over: its feed is gone, its directory free.
-    fn succeed(&mut self) {
-        self.seats.take_feed();
-        let has_directory =
-            self.heritage.directory.as_mut().is_some_and(|directory| directory.claim().unwrap_or(false));
-        if !has_directory {
-            self.heritage.directory = None;
-        }
-        keep::settle(&self.heritage.arena, self.heritage.directory.as_ref());
-        self.open_control();
-        if let Some(predecessor) = &mut self.predecessor {
-            predecessor.line.say("mine");
-        }
-        if self.phase == Phase::Waiting || self.phase == Phase::Starting {
-            self.phase = Phase::Serving;
-            let status = self.status_line.line(&self.heritage, Instant::now());
-            notify::ready(&self.heritage, &status);
-        }
+    /// What children must not have: it would outlive this master in them.
+    fn private_descriptors(&self) -> Vec<RawFd> {
+        let askers = [self.upgrade_asker.as_ref(), self.reload.as_ref().and_then(Reload::asker)];
+        let askers = askers.into_iter().flatten().map(AsRawFd::as_raw_fd);
+        let control = self.control.iter().map(|control| control.fd().as_raw_fd());
+        let lines = self.lines().map(|line| line.as_fd().as_raw_fd());
+        askers.chain(control).chain(lines).chain(self.events.private_descriptors()).collect()
     }
 
     /// The control socket, where there is a runtime directory.
@@ -397,19 +325,28 @@ impl Master {
 
     /// Has so many workers from now on, as far as there is room.
     fn resize(&mut self, workers: usize) {
-        while self.heritage.listeners() < workers.min(self.heritage.slots.room()) {
+        let room = self.heritage.slots.room();
+        if self.phase != Phase::Serving || !self.seats.resize(&self.heritage, workers) {
+            log::warn!(
+                "{workers} workers can't be had: from 1 to {room}, and not while the server starts, stops or reloads; with `workers` set, an \
+                 upgrade or a restart makes more room"
+            );
+            return;
+        }
+        self.grow_listeners();
+        log::info!("{workers} workers");
+    }
+
+    /// Opens a listener for each worker that has none.
+    fn grow_listeners(&mut self) {
+        while self.heritage.listeners() < self.seats.workers() {
             let before = self.heritage.listeners();
             if let Err(e) = self.heritage.add_listeners() {
                 log::warn!("no listener for worker {before}: {e}; it shares those of others");
             }
             if self.heritage.listeners() == before {
-                break;
+                return;
             }
-        }
-        let room = self.heritage.slots.room();
-        match self.phase == Phase::Serving && self.seats.resize(&self.heritage, workers) {
-            true => log::info!("{workers} workers"),
-            false => log::warn!("{workers} workers can't be had: from 1 to {room}, and not during a reload; with `workers` set and an upgrade or a restart there is more room"),
         }
     }
 
@@ -419,13 +356,29 @@ impl Master {
             self.seats.kill();
             return;
         }
-        if let Some(successor) = self.successor.take() {
-            successor.give_up();
-        }
         log::info!("stopping: requests under way are finished first");
-        notify::stopping();
+        if self.is_main() {
+            notify::stopping();
+        } else if let Some(predecessor) = &mut self.predecessor {
+            self.status = 1;
+            predecessor.line.say(
+                "failed it was told to stop, or its workers have not begun to serve; the log has the reason",
+            );
+        }
+        self.give_up_requests("the server is stopping");
         let grace = self.heritage.config.shutdown_timeout + Duration::from_secs(1);
         self.phase = Phase::Draining { deadline: Instant::now() + grace };
         self.seats.drain();
+    }
+
+    /// Whoever waits for a reload or an upgrade is told that there will be none.
+    fn give_up_requests(&mut self, why: &str) {
+        if let Some(successor) = self.successor.take() {
+            successor.give_up();
+        }
+        control::answer_to(&self.upgrade_asker.take(), why);
+        if let Some(reload) = self.reload.take() {
+            reload.give_up(why);
+        }
     }
 }

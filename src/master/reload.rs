@@ -2,7 +2,11 @@
 //! Runs in: master.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
+
+use anyhow::{ensure, Result};
+use may_minihttp::Tls;
 
 use crate::config::Config;
 use crate::control;
@@ -13,9 +17,19 @@ use crate::master::{notify, Master, Phase};
 pub struct Reload {
     asker: Option<OwnedFd>,
     /// What was in force, to go back to; None: this is the way back.
-    before: Option<Config>,
+    before: Option<(Config, Option<Arc<Tls>>)>,
     /// Somebody has asked again meanwhile.
     again: bool,
+}
+
+impl Reload {
+    pub fn asker(&self) -> Option<&OwnedFd> {
+        self.asker.as_ref()
+    }
+
+    pub fn give_up(self, why: &str) {
+        control::answer_to(&self.asker, why);
+    }
 }
 
 impl Master {
@@ -25,41 +39,51 @@ impl Master {
             reload.again = true;
             return;
         }
+        if asker.is_none() && self.is_main() {
+            notify::reloading();
+        }
         let is_busy = self.phase != Phase::Serving || self.successor.is_some() || self.reload.is_some();
         if is_busy {
             let why =
                 "the server is starting, stopping, being upgraded or reloading: try again when it is done";
-            log::error!("reload: {why}");
-            return control::answer_to(&asker, why);
+            return self.refuse_reload(&asker, why);
         }
-        let is_signal = asker.is_none();
-        let read = (self.reread)(&self.heritage.config);
-        let replaced = read.and_then(|(config, kept)| Ok((self.heritage.replace_config(config)?, kept)));
-        let (before, kept) = match replaced {
-            Ok(replaced) => replaced,
-            Err(e) => {
-                log::error!("reload: nothing has changed: {e:#}");
-                return control::answer_to(&asker, &format!("nothing has changed: {e:#}"));
+        match self.renew() {
+            Ok((before, kept)) => {
+                if !kept.is_empty() {
+                    let keys = kept.join(", ");
+                    log::warn!("reload: {keys} take an upgrade (`catwalk upgrade`) or a restart; the others are applied");
+                }
+                log::info!("reload: the settings are good; workers are replaced one after the other");
+                log::set_max_level(self.heritage.config.log);
+                control::answer_to(&asker, control::BEGUN);
+                self.seats.begin_roll(Instant::now());
+                self.reload = Some(Reload { asker, before: Some(before), again: false });
             }
-        };
-        if is_signal {
-            notify::reloading();
+            Err(e) => self.refuse_reload(&asker, &format!("nothing has changed: {e:#}")),
         }
-        if !kept.is_empty() {
-            log::warn!(
-                "reload: {} take an upgrade (`catwalk upgrade`) or a restart; the others are applied",
-                kept.join(", ")
-            );
+    }
+
+    /// Takes the settings over for children that are made from now on; returns those in force until now, and the keys that could not be
+    /// changed.
+    #[allow(clippy::type_complexity, reason = "what is gone back to, and what stays")]
+    fn renew(&mut self) -> Result<((Config, Option<Arc<Tls>>), Vec<&'static str>)> {
+        let (config, kept) = (self.reread)(&self.heritage.config)?;
+        let (workers, room) = (config.workers(), self.heritage.slots.room());
+        ensure!(
+            workers <= room,
+            "there is room for {room} workers, not for {workers}: that takes an upgrade (`catwalk upgrade`) or a restart"
+        );
+        Ok((self.heritage.renew(config)?, kept))
+    }
+
+    fn refuse_reload(&mut self, asker: &Option<OwnedFd>, why: &str) {
+        log::error!("reload: {why}");
+        control::answer_to(asker, why);
+        if self.is_main() {
+            // A service manager that has sent a signal waits for this, and can't be told otherwise that it came to nothing.
+            notify::reloaded(&format!("reload refused: {why}"));
         }
-        log::info!("reload: the settings are good; workers are replaced one after the other");
-        log::set_max_level(self.heritage.config.log);
-        control::answer_to(&asker, control::BEGUN);
-        let workers = self.heritage.config.workers();
-        if workers != self.heritage.slots.wanted() {
-            self.resize(workers);
-        }
-        self.seats.begin_roll(Instant::now());
-        self.reload = Some(Reload { asker, before: Some(before), again: false });
     }
 
     /// Goes on with the reload under way.
@@ -74,28 +98,38 @@ impl Master {
         let Some(reload) = self.reload.take() else { return };
         match rolled {
             Rolled::Failed(why) => self.go_back(reload, &why),
-            _ => {
-                log::info!("reload: done");
-                control::answer_to(&reload.asker, control::OK);
-                let status = self.status_line.line(&self.heritage, now);
-                notify::reloaded(&status);
-                if reload.again {
-                    self.reload(None);
-                }
-            }
+            _ => self.finish_reload(&reload, now),
+        }
+    }
+
+    fn finish_reload(&mut self, reload: &Reload, now: Instant) {
+        let workers = self.heritage.config.workers();
+        if reload.before.is_some() && workers != self.seats.workers() {
+            self.resize(workers);
+        }
+        // The rate of writes, among others.
+        self.seats.set_charge(&self.heritage, self.is_main());
+        log::info!("reload: done");
+        control::answer_to(&reload.asker, control::OK);
+        let status = self.status_line.line(&self.heritage, now);
+        notify::reloaded(&status);
+        if reload.again {
+            self.reload(None);
         }
     }
 
     /// A worker with the new settings can't serve: those before are in force again, for whoever has been replaced too.
     fn go_back(&mut self, reload: Reload, why: &str) {
+        let Reload { asker, before, again } = reload;
+        let Some(before) = before else {
+            log::error!("reload: with the settings before workers can't be replaced either: {why}; those that are there go on");
+            return notify::reloaded("reload failed; see the log");
+        };
         log::error!("reload: {why}; the settings before are in force again");
-        control::answer_to(&reload.asker, &format!("nothing has changed: {why}"));
-        let Some(before) = reload.before else { return };
-        log::set_max_level(before.log);
-        if let Err(e) = self.heritage.replace_config(before) {
-            log::error!("reload: {e:#}");
-        }
+        control::answer_to(&asker, &format!("nothing has changed: {why}"));
+        log::set_max_level(before.0.log);
+        self.heritage.replace(before);
         self.seats.begin_roll(Instant::now());
-        self.reload = Some(Reload { asker: None, before: None, again: false });
+        self.reload = Some(Reload { asker: None, before: None, again });
     }
 }

@@ -21,12 +21,12 @@ pub struct Roll {
     has_begun: bool,
 }
 
-/// How far it has come.
+/// How far it has come, or one of its seats.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rolled {
     Going,
-    All,
-    /// Why not. Those before are replaced.
+    Done,
+    /// Why not. Seats before are done.
     Failed(String),
 }
 
@@ -42,14 +42,14 @@ impl Seats {
 
     /// Goes on with the roll that was begun.
     pub fn step_roll(&mut self, heritage: &Heritage, now: Instant) -> Rolled {
-        let Some(mut roll) = self.roll.take() else { return Rolled::All };
+        let Some(mut roll) = self.roll.take() else { return Rolled::Done };
         loop {
             if roll.at == self.workers() {
-                self.replace_feed(heritage);
-                return Rolled::All;
+                self.replace_feed();
+                return Rolled::Done;
             }
             match self.replace(heritage, &mut roll, now) {
-                Rolled::All => {
+                Rolled::Done => {
                     roll = Roll { at: roll.at + 1, deadline: now + SUCCESSOR_MAX, has_begun: false }
                 }
                 Rolled::Going => {
@@ -69,8 +69,8 @@ impl Seats {
             Some(successor) if heritage.slots.phase(successor.slot) == Phase::Serving => {
                 let successor = seat.successor.take();
                 let old = std::mem::replace(&mut seat.child, successor);
-                self.retire(heritage, role, old);
-                return Rolled::All;
+                self.retire(role, old);
+                return Rolled::Done;
             }
             Some(successor) if now >= roll.deadline => {
                 fork::signal(successor.pid, Signal::SIGKILL);
@@ -84,21 +84,23 @@ impl Seats {
         }
         if seat.child.is_none() && !roll.has_begun {
             // It is being refilled, with what the others get.
-            return Rolled::All;
+            return Rolled::Done;
         }
-        let successor = self.seat_one(heritage, number, now);
-        roll.has_begun = successor.is_some();
-        self.all[number].successor = successor;
+        if now >= self.all[number].refill_at {
+            let successor = self.seat_one(heritage, number, now);
+            roll.has_begun = successor.is_some();
+            self.all[number].successor = successor;
+        }
         match now >= roll.deadline {
-            true => Rolled::Failed("no slot became free: workers that drain take too long".to_string()),
+            true => Rolled::Failed("no place became free: workers that drain take too long, or no process can be made; the log has the reason".to_string()),
             false => Rolled::Going,
         }
     }
 
     /// There is one at a time: hits are trusted meanwhile for as long as they may be stale.
-    fn replace_feed(&mut self, heritage: &Heritage) {
+    fn replace_feed(&mut self) {
         let Some(seat) = self.all.last_mut().filter(|seat| seat.role == Role::Feed) else { return };
         let feed = seat.child.take();
-        self.retire(heritage, Role::Feed, feed);
+        self.retire(Role::Feed, feed);
     }
 }

@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -18,9 +19,12 @@ use crate::limits::{BEAT_STUCK_AFTER, CRASH_LOOP_DEATHS, RESPAWN_HEALTHY_AFTER, 
 use crate::master::roll::Roll;
 use crate::master::spawn::{self, Role};
 use crate::metrics::Counter;
-use crate::os::commands::{Command, Commander};
+use crate::os::commands::{Commander, Order};
 use crate::os::fork::{self, Ending};
 use crate::slots::Phase;
+
+/// Pause before a seat is looked at again that can't be filled yet.
+const WAIT_STEP: Duration = Duration::from_millis(20);
 
 /// A child's place.
 pub(super) struct Seat {
@@ -30,7 +34,7 @@ pub(super) struct Seat {
     pub(super) successor: Option<Sitting>,
     /// Deaths in a row that count against it.
     deaths: u32,
-    refill_at: Instant,
+    pub(super) refill_at: Instant,
 }
 
 impl Seat {
@@ -42,6 +46,10 @@ impl Seat {
     fn is_prompt(&self, now: Instant) -> bool {
         self.child.is_some() || self.refill_at <= now
     }
+
+    fn sittings(&mut self) -> impl Iterator<Item = &mut Sitting> {
+        self.child.iter_mut().chain(&mut self.successor)
+    }
 }
 
 /// A child in its seat.
@@ -51,6 +59,9 @@ pub(super) struct Sitting {
     commander: Commander,
     /// Listeners that it was told to accept from.
     accepting: BTreeSet<usize>,
+    /// How long it may drain, by the settings that it was born with.
+    drain_max: Duration,
+    is_killed: bool,
 }
 
 impl Sitting {
@@ -58,7 +69,7 @@ impl Sitting {
         for number in wanted.difference(&self.accepting) {
             self.commander.adopt(*number, heritage.http.get(*number), heritage.https.get(*number));
         }
-        self.accepting.difference(wanted).for_each(|n| self.commander.send(&Command::Release(*n)));
+        self.accepting.difference(wanted).for_each(|n| self.commander.send(Order::Release(*n)));
         self.accepting.clone_from(wanted);
     }
 }
@@ -75,28 +86,63 @@ pub struct Seats {
     /// Workers come first, in the order of their numbers; the feed is the last one.
     pub(super) all: Vec<Seat>,
     retiring: Vec<Retiring>,
-    /// While the master before this one has a feed, this one has none: two would write each other's place.
+    /// This master, as the owner of slots.
+    own: u64,
+    /// Another master's feed writes the place in the arena that both use, or is about to: this one has none meanwhile.
     feed_waits: bool,
-    /// Whoever lives in a slot that is none of this master's is the one's before it, and may be reaped only there.
-    has_predecessor: bool,
+    /// Whether this master is the server. One that is not yet, or no longer, leaves alone what others read of it.
+    in_charge: bool,
+    /// Descriptors that are the master's own affair.
+    private: Vec<RawFd>,
     pub(super) roll: Option<Roll>,
 }
 
 impl Seats {
-    pub fn new(heritage: &Heritage, has_predecessor: bool) -> Seats {
+    /// `in_charge`: there is no master before this one; `feed_waits`: that one has a feed on the same arena.
+    pub fn new(heritage: &Heritage, in_charge: bool, feed_waits: bool) -> Seats {
         // Without a cache there is nothing that a change could make void; but somebody has to look after the nodes.
         let roles = (0..heritage.workers).map(Role::Worker).chain([Role::Feed]);
-        heritage.slots.set_wanted(heritage.workers);
-        Seats {
+        let seats = Seats {
             all: roles.map(Seat::empty).collect(),
             retiring: Vec::new(),
-            feed_waits: has_predecessor,
-            has_predecessor,
+            own: fork::own_pid().as_raw() as u64,
+            feed_waits,
+            in_charge,
+            private: Vec::new(),
             roll: None,
-        }
+        };
+        seats.publish(heritage);
+        seats
     }
 
-    pub(super) fn workers(&self) -> usize {
+    /// Is the server from now on, or no longer.
+    pub fn set_charge(&mut self, heritage: &Heritage, in_charge: bool) {
+        self.in_charge = in_charge;
+        self.publish(heritage);
+    }
+
+    pub fn is_in_charge(&self) -> bool {
+        self.in_charge
+    }
+
+    /// Has children close these, which would outlive the master in them.
+    pub fn keep_private(&mut self, fds: Vec<RawFd>) {
+        self.private = fds;
+    }
+
+    /// Says in shared memory what there should be, and how it goes.
+    fn publish(&self, heritage: &Heritage) {
+        if !self.in_charge {
+            return;
+        }
+        heritage.slots.set_wanted(self.workers());
+        let loops = self.all.iter().filter(|s| s.role != Role::Feed && s.deaths >= CRASH_LOOP_DEATHS);
+        heritage.slots.set_crash_loops(loops.count());
+        heritage.throttle.set_rate(heritage.config.write_rate, heritage.config.write_burst);
+    }
+
+    /// Workers that there should be.
+    pub fn workers(&self) -> usize {
         self.all.len() - 1
     }
 
@@ -108,7 +154,7 @@ impl Seats {
     fn sittings(&mut self) -> impl Iterator<Item = (Role, &mut Sitting)> {
         let seated = self.all.iter_mut().flat_map(|seat| {
             let role = seat.role;
-            seat.child.iter_mut().chain(&mut seat.successor).map(move |sitting| (role, sitting))
+            seat.sittings().map(move |sitting| (role, sitting))
         });
         seated.chain(self.retiring.iter_mut().map(|retiring| (retiring.role, &mut retiring.sitting)))
     }
@@ -127,48 +173,87 @@ impl Seats {
 
     /// Has every worker void every cached answer: one of them may be stuck. False: there is none to do it.
     pub fn clear_cache(&mut self) -> bool {
-        let workers = self.sittings().filter(|(role, _)| *role != Role::Feed);
-        workers.map(|(_, worker)| worker.commander.send(&Command::Clear)).count() > 0
+        let workers = self.all.iter_mut().filter(|seat| seat.role != Role::Feed);
+        let asked = workers.flat_map(Seat::sittings).map(|worker| worker.commander.send(Order::Clear));
+        asked.count() > 0
     }
 
     /// Time until the next empty seat is due.
     pub fn next_respawn(&self, now: Instant) -> Option<Duration> {
-        let empty = self.all.iter().filter(|seat| seat.child.is_none() && !self.waits(seat));
+        let empty = self
+            .all
+            .iter()
+            .filter(|seat| seat.child.is_none() && !(seat.role == Role::Feed && self.feed_waits));
         empty.map(|seat| seat.refill_at.saturating_duration_since(now)).min()
     }
 
-    /// Whether somebody else has to be gone before the seat is filled.
-    fn waits(&self, seat: &Seat) -> bool {
-        seat.role == Role::Feed && (self.feed_waits || self.retiring.iter().any(|r| r.role == Role::Feed))
+    /// Whether somebody else has to be gone before the feed's seat is filled: two feeds would write each other's place.
+    fn waits(&self, heritage: &Heritage, number: usize) -> bool {
+        self.all[number].role == Role::Feed
+            && (self.feed_waits
+                || self.retiring.iter().any(|r| r.role == Role::Feed)
+                || heritage.slots.has_foreign_feed(self.own, is_there))
     }
 
     /// Forks a child into every empty seat that is due, and shares out the listeners.
     pub fn fill(&mut self, heritage: &Heritage, now: Instant) {
+        self.part_with_draining(heritage);
         for number in 0..self.all.len() {
             let seat = &self.all[number];
-            if seat.child.is_none() && now >= seat.refill_at && !self.waits(seat) {
-                self.all[number].child = self.seat_one(heritage, number, now);
+            if seat.child.is_some() || now < seat.refill_at {
+                continue;
             }
+            if self.waits(heritage, number) {
+                self.all[number].refill_at = now + WAIT_STEP;
+                continue;
+            }
+            self.all[number].child = self.seat_one(heritage, number, now);
         }
         self.share_listeners(heritage, now);
     }
 
-    /// Forks a child for a seat. None: it failed, or there is no slot yet.
+    /// A worker that somebody else has told to end drains, and accepts no more: another one takes its seat at once.
+    fn part_with_draining(&mut self, heritage: &Heritage) {
+        for number in 0..self.workers() {
+            let drains = |child: &Sitting| heritage.slots.phase(child.slot) == Phase::Draining;
+            let seat = &mut self.all[number];
+            if seat.child.as_ref().is_some_and(drains) {
+                let (role, child) = (seat.role, seat.child.take());
+                log::warn!("{role} was told to end by somebody else");
+                self.retire(role, child);
+            }
+        }
+    }
+
+    /// Forks a child for a seat. None: it failed, or there is no slot yet; then the seat is due again a little later.
     pub(super) fn seat_one(&mut self, heritage: &Heritage, number: usize, now: Instant) -> Option<Sitting> {
-        let slot = self.free_slot(heritage)?;
         let role = self.all[number].role;
+        let Some((slot, epoch)) = self.take_slot(heritage, role) else {
+            self.all[number].refill_at = now + WAIT_STEP;
+            return None;
+        };
         // The child drops its copies of the siblings' channels: one kept open would hide the master's death.
-        let forget_siblings = || {
+        let forget = || {
+            fork::close(&self.private);
             self.all.clear();
             self.retiring.clear();
         };
-        match spawn::spawn(heritage, role, slot, forget_siblings) {
+        match spawn::spawn(heritage, role, (slot, epoch), forget) {
             Ok((pid, commander)) => {
                 heritage.slots.set_pid(slot, pid.as_raw());
                 heritage.metrics.slot(slot).count(Counter::WorkerStarts);
-                Some(Sitting { pid, slot, commander, accepting: BTreeSet::new() })
+                let drain_max = heritage.config.shutdown_timeout;
+                Some(Sitting {
+                    pid,
+                    slot,
+                    commander,
+                    accepting: BTreeSet::new(),
+                    drain_max,
+                    is_killed: false,
+                })
             }
             Err(e) => {
+                heritage.slots.end_life(slot);
                 log::error!("{role}: fork failed: {e}; trying again in a second");
                 self.all[number].refill_at = now + Duration::from_secs(1);
                 None
@@ -176,18 +261,18 @@ impl Seats {
         }
     }
 
-    fn free_slot(&mut self, heritage: &Heritage) -> Option<usize> {
-        let slots = &heritage.slots;
-        let taken: BTreeSet<usize> = self.sittings().map(|(_, sitting)| sitting.slot).collect();
-        (0..slots.count()).filter(|slot| !taken.contains(slot)).find(|&slot| {
-            // Nobody reaps for a master that is gone, nor ends the lives of its children.
-            let is_orphaned = |pid: u64| !self.has_predecessor && !fork::is_there(Pid::from_raw(pid as i32));
-            if slots.pid(slot).is_some_and(is_orphaned) {
-                slots.end_life(slot);
-                heritage.metrics.slot(slot).clear_levels();
+    fn take_slot(&self, heritage: &Heritage, role: Role) -> Option<(usize, u32)> {
+        let take = |slot| Some((slot, heritage.slots.begin_life(slot, self.own, role == Role::Feed)?));
+        (0..heritage.slots.count()).find_map(take)
+    }
+
+    /// Ends the lives of children whose masters are gone: nobody else does.
+    pub fn bury_orphans(&self, heritage: &Heritage) {
+        for slot in (0..heritage.slots.count()).filter(|slot| !heritage.slots.is_free(*slot)) {
+            if heritage.slots.inherit_life(slot, self.own, is_there) {
+                end_life(heritage, slot);
             }
-            slots.is_free(slot)
-        })
+        }
     }
 
     /// The master before this one has given up its feed.
@@ -195,16 +280,11 @@ impl Seats {
         self.feed_waits = false;
     }
 
-    /// It is gone.
-    pub fn outlive_predecessor(&mut self) {
-        self.has_predecessor = false;
-    }
-
     /// A child of ours has ended. False when it sat nowhere.
     pub fn take_ended(&mut self, heritage: &Heritage, pid: Pid, ending: Ending, draining: bool) -> bool {
         if let Some(at) = self.retiring.iter().position(|r| r.sitting.pid == pid) {
             let retired = self.retiring.swap_remove(at);
-            self.end_life(heritage, &retired.sitting);
+            end_life(heritage, retired.sitting.slot);
             if draining {
                 self.dismiss_feed();
             }
@@ -218,10 +298,11 @@ impl Seats {
         let was_child = is_it(&seat.child);
         let place = if was_child { &mut seat.child } else { &mut seat.successor };
         let Some(sitting) = place.take() else { return false };
-        let served = matches!(heritage.slots.phase(sitting.slot), Phase::Serving | Phase::Following);
+        let phase = heritage.slots.phase(sitting.slot);
+        let served = matches!(phase, Phase::Serving | Phase::Following | Phase::Draining);
         let life = Duration::from_nanos(heritage.slots.life_age_ns(sitting.slot));
         let (role, panic_text) = (seat.role, heritage.slots.panic_text(sitting.slot));
-        self.end_life(heritage, &sitting);
+        end_life(heritage, sitting.slot);
         if draining {
             self.dismiss_feed();
             return true;
@@ -233,14 +314,9 @@ impl Seats {
         }
         if was_child {
             self.plan_refill(number, ending, served, life);
-            self.count_crash_loops(heritage);
+            self.publish(heritage);
         }
         true
-    }
-
-    fn end_life(&self, heritage: &Heritage, sitting: &Sitting) {
-        heritage.slots.end_life(sitting.slot);
-        heritage.metrics.slot(sitting.slot).clear_levels();
     }
 
     /// At once after a first death, or one that came from outside (SIGKILL, SIGTERM); with growing pauses when a
@@ -283,20 +359,16 @@ impl Seats {
         }
     }
 
-    fn count_crash_loops(&self, heritage: &Heritage) {
-        let loops = self.all.iter().filter(|s| s.role != Role::Feed && s.deaths >= CRASH_LOOP_DEATHS);
-        heritage.slots.set_crash_loops(loops.count());
-    }
-
     /// Clears the alarm of seats whose worker has lived long enough; kills workers whose beat has stopped.
     pub fn kill_stuck(&mut self, heritage: &Heritage) {
         let stuck_ns = BEAT_STUCK_AFTER.as_nanos() as u64;
-        for (role, child) in self.sittings() {
-            if heritage.slots.beat_age_ns(child.slot) > stuck_ns {
-                log::error!("{role} (pid {}) has not moved for {BEAT_STUCK_AFTER:?}: killed", child.pid);
-                heritage.metrics.slot(child.slot).count(Counter::WorkerStuck);
-                fork::signal(child.pid, Signal::SIGKILL);
-            }
+        let is_stuck =
+            |child: &Sitting| !child.is_killed && heritage.slots.beat_age_ns(child.slot) > stuck_ns;
+        for (role, child) in self.sittings().filter(|(_, child)| is_stuck(child)) {
+            log::error!("{role} (pid {}) has not moved for {BEAT_STUCK_AFTER:?}: killed", child.pid);
+            heritage.metrics.slot(child.slot).count(Counter::WorkerStuck);
+            fork::signal(child.pid, Signal::SIGKILL);
+            child.is_killed = true;
         }
         let healthy_ns = RESPAWN_HEALTHY_AFTER.as_nanos() as u64;
         let is_healthy = |child: &Sitting| heritage.slots.life_age_ns(child.slot) > healthy_ns;
@@ -308,7 +380,7 @@ impl Seats {
             }
         }
         if cleared {
-            self.count_crash_loops(heritage);
+            self.publish(heritage);
         }
     }
 
@@ -318,7 +390,7 @@ impl Seats {
         self.sittings().all(|(_, child)| heritage.slots.beat_age_ns(child.slot) < limit_ns)
     }
 
-    /// Has one more worker, or one less. False: there is no room for more, or it is the last one.
+    /// Has so many workers from now on. False: there is no room for so many, or not now.
     pub fn resize(&mut self, heritage: &Heritage, workers: usize) -> bool {
         if !(1..=heritage.slots.room()).contains(&workers) || self.roll.is_some() {
             return false;
@@ -329,17 +401,18 @@ impl Seats {
         }
         while self.workers() > workers {
             let seat = self.all.remove(self.workers() - 1);
-            self.retire(heritage, seat.role, seat.child);
+            self.retire(seat.role, seat.child);
+            self.retire(seat.role, seat.successor);
         }
-        heritage.slots.set_wanted(workers);
+        self.publish(heritage);
         true
     }
 
     /// Has a child whose work others have taken over end in good order.
-    pub(super) fn retire(&mut self, heritage: &Heritage, role: Role, sitting: Option<Sitting>) {
+    pub(super) fn retire(&mut self, role: Role, sitting: Option<Sitting>) {
         let Some(mut sitting) = sitting else { return };
-        sitting.commander.send(&if role == Role::Feed { Command::Drain } else { Command::Retire });
-        let deadline = Instant::now() + heritage.config.shutdown_timeout + Duration::from_secs(1);
+        sitting.commander.send(if role == Role::Feed { Order::Drain } else { Order::Retire });
+        let deadline = Instant::now() + sitting.drain_max + Duration::from_secs(1);
         self.retiring.push(Retiring { role, sitting, deadline });
     }
 
@@ -350,13 +423,13 @@ impl Seats {
     }
 
     /// The feed alone ends; its seat stays empty.
-    pub fn give_up_feed(&mut self, heritage: &Heritage) {
+    pub fn give_up_feed(&mut self) {
         self.feed_waits = true;
         let feed = self.feed().child.take();
-        self.retire(heritage, Role::Feed, feed);
+        self.retire(Role::Feed, feed);
     }
 
-    /// Takes the feed on again.
+    /// Whether none of this master's feeds lives.
     pub fn has_no_feed(&self) -> bool {
         let is_feed = |role: Role| role == Role::Feed;
         !self.retiring.iter().any(|r| is_feed(r.role))
@@ -365,34 +438,42 @@ impl Seats {
 
     /// Workers drain; the feed goes on until the last of them has answered.
     pub fn drain(&mut self) {
-        for (role, sitting) in self.sittings() {
-            if role != Role::Feed {
-                sitting.commander.send(&Command::Drain);
-            }
-        }
+        self.roll = None;
+        let workers = self.sittings().filter(|(role, _)| *role != Role::Feed);
+        workers.for_each(|(_, worker)| worker.commander.send(Order::Drain));
         self.dismiss_feed();
     }
 
     /// The same where others serve already.
-    pub fn retire_all(&mut self, heritage: &Heritage) {
+    pub fn retire_all(&mut self) {
         for number in 0..self.all.len() {
-            let (role, child) = (self.all[number].role, self.all[number].child.take());
-            self.retire(heritage, role, child);
-            let successor = self.all[number].successor.take();
-            self.retire(heritage, role, successor);
+            let seat = &mut self.all[number];
+            let (role, child, successor) = (seat.role, seat.child.take(), seat.successor.take());
+            self.retire(role, child);
+            self.retire(role, successor);
         }
     }
 
     fn dismiss_feed(&mut self) {
         let is_worked = self.sittings().any(|(role, _)| role != Role::Feed);
         if let (false, Some(feed)) = (is_worked, &mut self.feed().child) {
-            feed.commander.send(&Command::Drain);
+            feed.commander.send(Order::Drain);
         }
     }
 
     pub fn kill(&mut self) {
         self.sittings().for_each(|(_, sitting)| fork::signal(sitting.pid, Signal::SIGKILL));
     }
+}
+
+/// What the slot's process had is free for others; only once it is gone.
+fn end_life(heritage: &Heritage, slot: usize) {
+    heritage.metrics.slot(slot).end_life();
+    heritage.slots.end_life(slot);
+}
+
+fn is_there(pid: u64) -> bool {
+    fork::is_there(Pid::from_raw(pid as i32))
 }
 
 /// Listeners that worker `number` accepts from, of so many; `prompt`: which workers are there.

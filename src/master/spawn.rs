@@ -27,15 +27,14 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// Forks a child into `slot`. It first runs `forget_siblings`.
+/// Forks a child into `slot`, which was taken for it, with the epoch of its life. It first runs `forget`.
 pub fn spawn(
     heritage: &Heritage,
     role: Role,
-    slot: usize,
-    forget_siblings: impl FnOnce(),
+    (slot, epoch): (usize, u32),
+    forget: impl FnOnce(),
 ) -> anyhow::Result<(Pid, Commander)> {
     let (commander, commands) = command_channel()?;
-    let epoch = heritage.slots.begin_life(slot);
     let mut ours = Some(commander);
     let run = |commands: Commands| match role {
         Role::Worker(number) => worker::run(heritage, Seat { number, slot, epoch }, commands),
@@ -43,7 +42,7 @@ pub fn spawn(
     };
     let pid = fork::fork(|| {
         ours = None;
-        forget_siblings();
+        forget();
         run(commands)
     })?;
     let commander = ours.expect("only the child gives it up");

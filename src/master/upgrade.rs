@@ -11,10 +11,10 @@
 //! ```
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -43,8 +43,9 @@ impl Line {
         Ok(Line { stream, heard: Vec::new(), is_open: true })
     }
 
+    /// To be watched, while the other one is there.
     pub fn watched(&self) -> Option<UnixStream> {
-        self.stream.try_clone().ok()
+        self.stream.try_clone().ok().filter(|_| self.is_open)
     }
 
     /// Says a word. Whether the other one is gone shows when it is listened to.
@@ -69,6 +70,10 @@ impl Line {
         String::from_utf8_lossy(&words).lines().map(str::to_string).collect()
     }
 
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
     /// Whether the other one is still there.
     pub fn is_open(&self) -> bool {
         self.is_open
@@ -80,7 +85,16 @@ pub struct Successor {
     pub line: Line,
     pub pid: Option<Pid>,
     deadline: Instant,
-    pub serves: bool,
+    stage: Stage,
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Starting,
+    Serving,
+    /// It has feed and directory.
+    InPlace,
 }
 
 /// What is to be done about it.
@@ -89,8 +103,8 @@ pub enum Verdict {
     Wait,
     /// It can take over.
     Serves,
-    /// It has.
-    TookOver,
+    /// It has taken over.
+    InPlace,
     /// This one goes on, and why.
     BackOut(String),
 }
@@ -102,6 +116,7 @@ impl Successor {
     /// What keeps a process from being made.
     pub fn start(heritage: &Heritage, program: &Path) -> Result<Successor> {
         let (ours, theirs) = UnixStream::pair().context("making sockets")?;
+        let line = Line::new(ours).context("making sockets")?;
         // The one in between ends at once: the new master is nobody's child but the service manager's.
         fork::fork(|| match fork::fork(|| become_master(heritage, program, theirs)) {
             Ok(_) => 0,
@@ -109,27 +124,33 @@ impl Successor {
         })
         .context("making a process")?;
         let deadline = Instant::now() + SUCCESSION_MAX;
-        Ok(Successor { line: Line::new(ours)?, pid: None, deadline, serves: false })
+        Ok(Successor { line, pid: None, deadline, stage: Stage::Starting })
     }
 
     /// Listens, and looks at the clock.
     pub fn look(&mut self, now: Instant) -> Verdict {
+        let before = self.stage;
         for word in self.line.words() {
             match word.split_once(' ').unwrap_or((&word, "")) {
                 ("pid", number) => self.pid = number.parse().ok().map(Pid::from_raw),
-                ("serving", _) if !self.serves => {
-                    self.serves = true;
-                    return Verdict::Serves;
-                }
-                ("mine", _) => return Verdict::TookOver,
+                ("serving", _) => self.stage = self.stage.max(Stage::Serving),
+                ("mine", _) => self.stage = Stage::InPlace,
                 ("failed", why) => return Verdict::BackOut(why.to_string()),
                 _ => {}
             }
         }
-        match (self.line.is_open(), self.serves) {
-            (false, _) => Verdict::BackOut("it ended before it served; the log has its reason".into()),
-            (true, false) if now >= self.deadline => {
-                Verdict::BackOut(format!("its workers have not begun to serve within {SUCCESSION_MAX:?}"))
+        match (before, self.stage) {
+            (_, _) if self.stage > Stage::Starting && self.pid.is_none() => {
+                Verdict::BackOut("it has not said which process it is".into())
+            }
+            (Stage::InPlace, _) => Verdict::Wait,
+            (_, Stage::InPlace) => Verdict::InPlace,
+            (Stage::Starting, Stage::Serving) => Verdict::Serves,
+            _ if !self.line.is_open() => {
+                Verdict::BackOut("it ended before it served; the log has its reason".into())
+            }
+            _ if now >= self.deadline => {
+                Verdict::BackOut(format!("it has not taken over within {SUCCESSION_MAX:?}"))
             }
             _ => Verdict::Wait,
         }
@@ -137,7 +158,8 @@ impl Successor {
 
     /// Ends what is left of it; its workers see that their master is gone.
     pub fn give_up(self) {
-        if let Some(pid) = self.pid {
+        // One that has closed its line is gone already, and its number may be another's.
+        if let Some(pid) = self.pid.filter(|_| self.line.is_open()) {
             fork::signal(pid, Signal::SIGKILL);
         }
     }
@@ -159,44 +181,67 @@ fn become_master(heritage: &Heritage, program: &Path, theirs: UnixStream) -> i32
 pub struct Predecessor {
     pub line: Line,
     deadline: Instant,
-    has_handed_over: bool,
+    heard: Heard,
+}
+
+/// What it has said so far. One that is gone has said everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Heard {
+    Nothing,
+    /// Its feed is gone, and the runtime directory free.
+    Yours,
+    /// The service manager knows who is the server now.
+    Go,
 }
 
 impl Predecessor {
     /// # Errors
     /// As [`Line::new`].
     pub fn new(stream: UnixStream) -> std::io::Result<Predecessor> {
-        // It gives up later than this one does.
-        let deadline = Instant::now() + SUCCESSION_MAX - Duration::from_secs(5);
-        Ok(Predecessor { line: Line::new(stream)?, deadline, has_handed_over: false })
+        let deadline = Instant::now() + SUCCESSION_MAX;
+        Ok(Predecessor { line: Line::new(stream)?, deadline, heard: Heard::Nothing })
     }
 
-    /// Whether it has just handed over: by its word, or because it is gone.
-    pub fn hands_over(&mut self) -> bool {
-        let is_told = self.line.words().iter().any(|word| word == "yours");
-        let now = (is_told || !self.line.is_open()) && !self.has_handed_over;
-        self.has_handed_over |= now;
-        now
+    /// Listens. What has been heard now for the first time.
+    pub fn listen(&mut self) -> Option<Heard> {
+        let before = self.heard;
+        for word in self.line.words() {
+            match word.as_str() {
+                "yours" => self.heard = self.heard.max(Heard::Yours),
+                "go" => self.heard = Heard::Go,
+                _ => {}
+            }
+        }
+        if !self.line.is_open() {
+            self.heard = Heard::Go;
+        }
+        (self.heard > before).then_some(self.heard)
+    }
+
+    pub fn heard(&self) -> Heard {
+        self.heard
     }
 
     pub fn is_gone(&self) -> bool {
         !self.line.is_open()
     }
 
-    /// Whether this one has failed it.
+    /// Whether it has waited for this one too long.
     pub fn is_let_down(&self, now: Instant) -> bool {
-        !self.has_handed_over && now >= self.deadline
+        self.heard == Heard::Nothing && now >= self.deadline
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn successor() -> (Successor, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let deadline = Instant::now() + Duration::from_secs(1);
-        (Successor { line: Line::new(ours).unwrap(), pid: None, deadline, serves: false }, theirs)
+        (Successor { line: Line::new(ours).unwrap(), pid: None, deadline, stage: Stage::Starting }, theirs)
     }
 
     #[test]
@@ -207,11 +252,12 @@ mod tests {
         assert_eq!((successor.look(now), successor.pid), (Verdict::Wait, None));
         theirs.write_all(b"2\nserving\n").unwrap();
         assert_eq!((successor.look(now), successor.pid), (Verdict::Serves, Some(Pid::from_raw(42))));
-        assert_eq!(successor.look(now + SUCCESSION_MAX), Verdict::Wait, "it serves: no deadline any more");
+        assert_eq!(successor.look(now), Verdict::Wait);
         theirs.write_all(b"mine\n").unwrap();
-        assert_eq!(successor.look(now), Verdict::TookOver);
+        assert_eq!(successor.look(now), Verdict::InPlace);
+        assert_eq!(successor.look(now + SUCCESSION_MAX), Verdict::Wait, "it is the server");
         drop(theirs);
-        assert!(matches!(successor.look(now), Verdict::BackOut(_)));
+        assert_eq!(successor.look(now), Verdict::Wait);
     }
 
     #[test]
@@ -226,12 +272,14 @@ mod tests {
 
     #[test]
     fn whoever_is_gone_has_handed_over() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut predecessor = Predecessor::new(ours).unwrap();
-        assert!(!predecessor.hands_over() && !predecessor.is_gone());
+        assert_eq!((predecessor.listen(), predecessor.is_gone()), (None, false));
         assert!(predecessor.is_let_down(Instant::now() + SUCCESSION_MAX));
+        theirs.write_all(b"yours\n").unwrap();
+        assert_eq!((predecessor.listen(), predecessor.listen()), (Some(Heard::Yours), None));
+        assert!(!predecessor.is_let_down(Instant::now() + SUCCESSION_MAX));
         drop(theirs);
-        assert!(predecessor.hands_over() && predecessor.is_gone());
-        assert!(!predecessor.hands_over(), "once");
+        assert_eq!((predecessor.listen(), predecessor.is_gone()), (Some(Heard::Go), true));
     }
 }

@@ -36,6 +36,13 @@ const SHAPE_AT: usize = HISTOGRAMS_AT - 8;
 const _: () = assert!(COUNTERS.len() <= COUNTER_WORDS && LEVELS.len() < LEVEL_WORDS);
 const _: () = assert!(ROUTES.len() == 16 && BLOCK_SIZE_BYTES == 7_936);
 
+/// Waits that have begun, and those that have ended, by lane.
+pub const WAITS: [(Counter, Counter); 3] = [
+    (Counter::LaneWaitsFast, Counter::LaneLeftFast),
+    (Counter::LaneWaitsSlow, Counter::LaneLeftSlow),
+    (Counter::LaneWaitsWrite, Counter::LaneLeftWrite),
+];
+
 /// All slots' counters.
 #[derive(Clone)]
 pub struct MetricsPage {
@@ -188,9 +195,12 @@ impl SlotMetrics {
         self.page.memory.word(at).store(value, Ordering::Relaxed);
     }
 
-    /// The slot's worker is gone, and what it had with it.
-    pub fn clear_levels(&self) {
+    /// The slot's worker is gone, and what it had with it: nothing is open, nobody waits.
+    pub fn end_life(&self) {
         Level::ALL.iter().for_each(|level| self.set_level(*level, 0));
+        for (begun, ended) in WAITS {
+            self.add(ended, self.get(begun).saturating_sub(self.get(ended)));
+        }
     }
 
     /// This slot's count.

@@ -7,21 +7,31 @@ use nix::errno::Errno;
 
 use crate::os::passing::{self, Message};
 
-/// What a child is told.
-#[derive(Debug)]
-pub enum Command {
+/// What a master tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
     /// Stop accepting, finish what is under way, end.
     Drain,
     /// A successor serves already: the same, and take the time that is granted.
     Retire,
-    /// The master is gone: as `Drain`, and soon.
-    Orphaned,
-    /// Accept from listener `number` too, over TCP and over TLS.
-    Adopt { number: usize, http: Option<OwnedFd>, https: Option<OwnedFd> },
-    /// Accept from it no more.
+    /// Accept from a listener no more.
     Release(usize),
     /// Void every cached answer.
     Clear,
+}
+
+/// What a child hears.
+#[derive(Debug)]
+pub enum Command {
+    Do(Order),
+    /// Accept from listener `number` too, over TCP and over TLS.
+    Adopt {
+        number: usize,
+        http: Option<OwnedFd>,
+        https: Option<OwnedFd>,
+    },
+    /// The master is gone: drain, and soon.
+    Orphaned,
 }
 
 /// The master's end.
@@ -37,13 +47,13 @@ pub fn command_channel() -> nix::Result<(Commander, Commands)> {
 }
 
 impl Commander {
-    /// Sends a command without descriptors; a child that is gone or doesn't read is dealt with elsewhere.
-    pub fn send(&mut self, command: &Command) {
-        let text = match command {
-            Command::Drain | Command::Orphaned | Command::Adopt { .. } => "drain".to_string(),
-            Command::Retire => "retire".to_string(),
-            Command::Release(number) => format!("release {number}"),
-            Command::Clear => "clear".to_string(),
+    /// Sends an order; a child that is gone or doesn't read is dealt with elsewhere.
+    pub fn send(&mut self, order: Order) {
+        let text = match order {
+            Order::Drain => "drain".to_string(),
+            Order::Retire => "retire".to_string(),
+            Order::Release(number) => format!("release {number}"),
+            Order::Clear => "clear".to_string(),
         };
         let _ = passing::send(self.0.as_fd(), &text, &[]);
     }
@@ -68,6 +78,11 @@ impl Commands {
             Ok(Message { text, .. }) if text.is_empty() => Some(Command::Orphaned),
             Ok(message) => Some(read(message)),
             Err(Errno::EAGAIN | Errno::EINTR) => None,
+            // Its descriptors could not be had: this process has as many open as it may (MSG_CTRUNC, recvmsg(2)).
+            Err(e @ (Errno::ENOBUFS | Errno::EMFILE | Errno::ENFILE)) => {
+                log::error!("a listener could not be taken over: {e}; raise the descriptor limit");
+                None
+            }
             Err(_) => Some(Command::Orphaned),
         }
     }
@@ -79,16 +94,16 @@ fn read(message: Message) -> Command {
     let (verb, number) = (words.next(), words.next().and_then(|n| n.parse().ok()));
     let mut fds = message.fds.into_iter();
     match (verb, number) {
-        (Some("retire"), _) => Command::Retire,
-        (Some("clear"), _) => Command::Clear,
-        (Some("release"), Some(number)) => Command::Release(number),
+        (Some("retire"), _) => Command::Do(Order::Retire),
+        (Some("clear"), _) => Command::Do(Order::Clear),
+        (Some("release"), Some(number)) => Command::Do(Order::Release(number)),
         (Some("adopt"), Some(number)) => {
             let kinds: Vec<&str> = words.collect();
             let mut take = |kind| kinds.contains(&kind).then(|| fds.next()).flatten();
             let http = take("http");
             Command::Adopt { number, http, https: take("https") }
         }
-        _ => Command::Drain,
+        _ => Command::Do(Order::Drain),
     }
 }
 
@@ -103,14 +118,14 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         commander.adopt(3, None, Some(listener.as_fd()));
         commander.adopt(4, Some(listener.as_fd()), None);
-        commander.send(&Command::Release(7));
-        commander.send(&Command::Retire);
+        commander.send(Order::Release(7));
+        commander.send(Order::Retire);
         let first = commands.take().unwrap();
         assert!(matches!(first, Command::Adopt { number: 3, http: None, https: Some(_) }), "{first:?}");
         let second = commands.take().unwrap();
         assert!(matches!(second, Command::Adopt { number: 4, http: Some(_), https: None }), "{second:?}");
-        assert!(matches!(commands.take(), Some(Command::Release(7))));
-        assert!(matches!(commands.take(), Some(Command::Retire)));
+        assert!(matches!(commands.take(), Some(Command::Do(Order::Release(7)))));
+        assert!(matches!(commands.take(), Some(Command::Do(Order::Retire))));
         drop(commander);
         assert!(matches!(commands.take(), Some(Command::Orphaned)));
     }

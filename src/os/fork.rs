@@ -2,7 +2,7 @@
 //! Runs in: master.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -83,14 +83,14 @@ pub fn wait(child: Pid) -> nix::Result<Ending> {
     }
 }
 
-/// Sends `signal` to a child not reaped yet.
+/// Sends `signal` to a process, if it is there.
 pub fn signal(pid: Pid, signal: Signal) {
     let _ = kill(pid, signal);
 }
 
-/// Whether a child runs, or has ended and was not reaped.
+/// Whether a process runs, or has ended and was not reaped.
 pub fn is_there(pid: Pid) -> bool {
-    kill(pid, None).is_ok()
+    kill(pid, None) != Err(Errno::ESRCH)
 }
 
 /// In a child: die with `signal` when the parent dies. Cleared by a change of user, so it comes after it; the
@@ -194,6 +194,14 @@ pub fn exec_with(program: &Path, fds: &[(&str, BorrowedFd<'_>)]) -> std::io::Err
 fn replace_descriptor(fd: BorrowedFd<'_>, place: i32) -> nix::Result<()> {
     // SAFETY: in a child that is about to exec: nothing in it uses what `place` stood for any more.
     Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), place) }).map(drop)
+}
+
+/// In a child: closes what is its parent's own affair.
+pub fn close(fds: &[RawFd]) {
+    for fd in fds {
+        // SAFETY: in a child whose copies of their owners are never used, nor dropped: it ends by exit.
+        unsafe { libc::close(*fd) };
+    }
 }
 
 /// In a child: makes `fd` its standard output and error.

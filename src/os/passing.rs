@@ -1,4 +1,4 @@
-//! Descriptors passed to other processes, over Unix datagrams (SCM_RIGHTS, unix(7)), and those that this process was born with.
+//! Descriptors passed to other processes, over Unix sockets that keep messages apart (SCM_RIGHTS, unix(7)), and those that this process was born with.
 //! Runs in: both.
 
 use std::io::{IoSlice, IoSliceMut};

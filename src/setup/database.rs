@@ -63,7 +63,8 @@ fn make_role(args: &Setup, address: &Config, admin: &Client) -> Result<Config> {
 
 /// The database of a role, its own.
 pub(super) fn make_database(admin: &Client, role: &str) -> Result<()> {
-    let has_database = !admin.query_text("select 1 from pg_database where datname = $1", &[&role])?.is_empty();
+    let has_database =
+        !admin.query_text("select 1 from pg_database where datname = $1", &[&role])?.is_empty();
     if !has_database {
         // Whoever is no superuser has to be a member of the role that is to own something.
         admin.batch_execute(&format!("grant {} to current_user", quoted(role)))?;

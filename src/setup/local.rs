@@ -120,10 +120,17 @@ fn set_memory(admin: &Client, wishes: &[Wish]) -> Result<i32> {
 
 fn restart_server() -> Result<()> {
     let is_booted = Path::new("/run/systemd/system").exists();
-    let (program, args) = if is_booted { ("systemctl", ["restart", "postgresql"]) } else { ("service", ["postgresql", "restart"]) };
+    let (program, args) = if is_booted {
+        ("systemctl", ["restart", "postgresql"])
+    } else {
+        ("service", ["postgresql", "restart"])
+    };
     let status = Command::new(program).args(args).status();
     if !status.is_ok_and(|status| status.success()) {
-        bail!("the server could not be restarted with `{program} {}`: restart it, then run this again", args.join(" "));
+        bail!(
+            "the server could not be restarted with `{program} {}`: restart it, then run this again",
+            args.join(" ")
+        );
     }
     done("the server was restarted: nobody else uses it");
     Ok(())

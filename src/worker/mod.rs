@@ -13,7 +13,6 @@ use may_minihttp::{Count, Limits, Server, Settings};
 
 use crate::api::fetch::Fetcher;
 use crate::api::shape::Shaper;
-use crate::api::waits::Waits;
 use crate::api::writer::Writer;
 use crate::api::{AdminFactory, Factory, Site};
 use crate::cache::watermark::Reason;
@@ -27,7 +26,7 @@ use crate::limits::{
     DRAIN_IDLE_GRACE, ORPHAN_DRAIN_MAX, WRITE_LANES,
 };
 use crate::metrics::{Counter, Level};
-use crate::os::commands::{Command, Commands};
+use crate::os::commands::{Command, Commands, Order};
 use crate::os::fd::wait_readable;
 use crate::os::signal::Termination;
 use crate::os::{clock, fd, fork, sched};
@@ -127,7 +126,6 @@ impl Worker {
             heritage.topology.clone(),
             metrics.clone(),
         );
-        Waits::new(metrics.clone()).settle();
         let writer = Writer::start(nodes.clone(), cache.clone(), places.write, metrics.clone());
         let fetcher = Fetcher::start(nodes, cache, Shaper::new(config), metrics.clone());
         let id_seed = clock::boottime_ns().rotate_left(20) ^ (u64::from(seat.epoch) << 48) ^ seat.slot as u64;
@@ -154,7 +152,7 @@ impl Worker {
 
     fn serve(mut self, heritage: &Heritage, mut commands: Commands, mut termination: Termination) -> i32 {
         let beat = beat::start(self.site.slots.clone(), self.seat.slot);
-        if let Err(e) = self_check::run(&self.server, &heritage.config.proxies) {
+        if let Err(e) = self_check::run(&self.admin) {
             log::error!("worker {}: it does not answer its own request: {e}", self.seat.number);
             return 1;
         }
@@ -167,19 +165,22 @@ impl Worker {
             let [commanded, terminated] = wait_readable([commands.fd(), termination.fd()], BEAT_PERIOD);
             self.tick(&beat);
             if terminated && termination.is_asked() {
-                return self.drain(Drain::for_good(drain_max), &beat);
+                return self.drain(Drain::for_good(drain_max), &mut commands, &beat);
             }
             while let Some(command) = commanded.then(|| commands.take()).flatten() {
                 match command {
-                    Command::Drain => return self.drain(Drain::for_good(drain_max), &beat),
-                    Command::Retire => return self.drain(Drain::with_successor(drain_max), &beat),
-                    // Whoever comes after this server waits for its memory.
+                    Command::Do(Order::Drain) => {
+                        return self.drain(Drain::for_good(drain_max), &mut commands, &beat)
+                    }
+                    Command::Do(Order::Retire) => {
+                        return self.drain(Drain::with_successor(drain_max), &mut commands, &beat)
+                    }
                     Command::Orphaned => {
-                        return self.drain(Drain::for_good(drain_max.min(ORPHAN_DRAIN_MAX)), &beat)
+                        return self.drain(Drain::of_orphan(drain_max), &mut commands, &beat)
                     }
                     Command::Adopt { number, http, https } => self.adopt(heritage, number, http, https),
-                    Command::Release(number) => self.release(number),
-                    Command::Clear => {
+                    Command::Do(Order::Release(number)) => self.release(number),
+                    Command::Do(Order::Clear) => {
                         log::info!("every cached answer is void: it was asked for");
                         self.site.cache.forget_all(Reason::Asked);
                     }
@@ -247,19 +248,26 @@ impl Worker {
     }
 
     /// No new connections; answers from here on close theirs; idle ones end after a grace, in which requests
-    /// already on their way are still answered; at the timeout the rest is left behind.
-    fn drain(mut self, drain: Drain, beat: &beat::Beat) -> i32 {
+    /// already on their way are still answered; at the timeout the rest is left behind. Whoever wants it done sooner says so meanwhile.
+    fn drain(mut self, mut drain: Drain, commands: &mut Commands, beat: &beat::Beat) -> i32 {
         self.site.slots.set_phase(self.seat.slot, Phase::Draining);
         self.server.drain();
         self.admin.drain();
         let start = Instant::now();
-        let mut steps =
-            [(drain.idle, Server::close_idle as fn(&Server<Factory>)), (drain.fresh, Server::close_fresh)]
-                .into_iter()
-                .peekable();
+        let (mut idle_closed, mut fresh_closed) = (false, false);
         while self.server.connections() > 0 && start.elapsed() < drain.timeout {
-            if let Some((_, close)) = steps.next_if(|(grace, _)| start.elapsed() >= *grace) {
-                close(&self.server);
+            match commands.take() {
+                Some(Command::Do(Order::Drain)) => drain.hasten(&Drain::for_good(drain.timeout)),
+                Some(Command::Orphaned) => drain.hasten(&Drain::of_orphan(drain.timeout)),
+                _ => {}
+            }
+            if !idle_closed && start.elapsed() >= drain.idle {
+                idle_closed = true;
+                self.server.close_idle();
+            }
+            if !fresh_closed && start.elapsed() >= drain.fresh {
+                fresh_closed = true;
+                self.server.close_fresh();
             }
             self.tick(beat);
             std::thread::sleep(Duration::from_millis(10));
@@ -278,7 +286,7 @@ impl Worker {
     }
 }
 
-/// How long what is left to a draining worker.
+/// How much time a draining worker has.
 struct Drain {
     timeout: Duration,
     /// Until connections between requests end, and those without one yet.
@@ -290,6 +298,18 @@ impl Drain {
     /// Nobody comes after: whoever waits for the end of this server waits for this.
     fn for_good(timeout: Duration) -> Drain {
         Drain { timeout, idle: DRAIN_IDLE_GRACE, fresh: DRAIN_FRESH_GRACE }
+    }
+
+    /// Whoever comes after this server waits for its memory.
+    fn of_orphan(timeout: Duration) -> Drain {
+        Drain::for_good(timeout.min(ORPHAN_DRAIN_MAX))
+    }
+
+    /// Takes no longer than `other`.
+    fn hasten(&mut self, other: &Drain) {
+        self.timeout = self.timeout.min(other.timeout);
+        self.idle = self.idle.min(other.idle);
+        self.fresh = self.fresh.min(other.fresh);
     }
 
     /// A successor serves already, and nobody waits: idle connections get their next answer with `Connection: close`. Those that are left

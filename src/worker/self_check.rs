@@ -1,14 +1,15 @@
 //! A new worker's first request is its own: what does not answer that serves nobody.
 //! Runs in: worker.
 //!
-//! It comes over a pair of sockets: a sandbox may forbid connecting anywhere, and a listener may be shared with others who would answer.
+//! It comes over a pair of sockets: a sandbox may forbid connecting anywhere, and a listener may be shared with others who would answer. And it
+//! goes to the server for administration, whose requests are counted nowhere.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use may_minihttp::{HttpServiceFactory, Proxies, Server};
+use may_minihttp::{HttpServiceFactory, Server};
 
 use crate::limits::SELF_CHECK_MAX;
 
@@ -22,12 +23,9 @@ const TICK: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// What came instead, or that nothing did.
-pub fn run<F: HttpServiceFactory>(server: &Server<F>, proxies: &Proxies) -> io::Result<()> {
+pub fn run<F: HttpServiceFactory>(server: &Server<F>) -> io::Result<()> {
     let (mut ours, theirs) = UnixStream::pair()?;
     server.serve(theirs.into(), PEER);
-    if proxies.speak_first && proxies.trusts(PEER) {
-        ours.write_all(b"PROXY UNKNOWN\r\n")?;
-    }
     ours.write_all(REQUEST)?;
     ours.set_read_timeout(Some(TICK))?;
     let (start, mut answer) = (Instant::now(), Vec::new());

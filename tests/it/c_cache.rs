@@ -157,7 +157,7 @@ impl Shop {
     }
 
     fn spawn(&self, slot: usize, seed: u64) -> Pid {
-        let epoch = self.slots.begin_life(slot);
+        let epoch = self.slots.begin_life(slot, 1, false).expect("a free slot");
         // SAFETY: the other thread of this process waits for this one, and holds no lock that a child could want; with the other tests
         // beside it this runs in a process of its own.
         match unsafe { nix::unistd::fork() }.expect("a fork") {
@@ -351,7 +351,7 @@ fn torture(plan: &Plan) -> Progress {
 
 /// Every segment can still be claimed: one life more goes round the whole ring.
 fn go_round(shop: &Shop) {
-    let epoch = shop.slots.begin_life(0);
+    let epoch = shop.slots.begin_life(0, 1, false).expect("a free slot");
     let metrics = MetricsPage::create(1).unwrap().slot(0);
     let fd = shop.arena.memory().fd().as_fd().try_clone_to_owned().unwrap();
     let arena = UncheckedArena::new(Arc::new(SharedMemory::open(fd).unwrap())).open().unwrap();

@@ -29,7 +29,8 @@ pub fn obstacle() -> Option<String> {
     let mut install = Command::new("apt-get");
     install.args(["install", "-y", "-q", "--no-install-recommends", "systemd-container", "debootstrap"]);
     let _ = install.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    (!has("debootstrap") || !has("systemd-nspawn")).then(|| "systemd-container and debootstrap can't be had".into())
+    (!has("debootstrap") || !has("systemd-nspawn"))
+        .then(|| "systemd-container and debootstrap can't be had".into())
 }
 
 fn run(command: &mut Command) {
@@ -69,7 +70,12 @@ impl Machine {
         run(Command::new("cp").arg("-a").arg(&template).arg(&root));
         let log = fs::File::create(dir.join("console")).unwrap();
         let mut command = Command::new("systemd-nspawn");
-        command.arg("-q").arg("-D").arg(&root).args(["--register=no", "--keep-unit", "--private-users=no", "-b"]);
+        command.arg("-q").arg("-D").arg(&root).args([
+            "--register=no",
+            "--keep-unit",
+            "--private-users=no",
+            "-b",
+        ]);
         let container =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut machine = Machine { root, container, leader: String::new() };

@@ -50,7 +50,11 @@ fn next_package(package: &Path, dir: &Path) -> PathBuf {
     let text = std::fs::read_to_string(&control).unwrap();
     let version = text.lines().find(|line| line.starts_with("Version:")).unwrap();
     std::fs::write(&control, text.replace(version, &format!("{version}.1"))).unwrap();
-    run(Command::new("dpkg-deb").args(["-b", "--root-owner-group"]).arg(&unpacked).arg(&next).stdout(std::process::Stdio::null()));
+    run(Command::new("dpkg-deb")
+        .args(["-b", "--root-owner-group"])
+        .arg(&unpacked)
+        .arg(&next)
+        .stdout(std::process::Stdio::null()));
     next
 }
 
@@ -81,7 +85,9 @@ impl Service {
         });
         let (served, excused) = (crowd.served.load(Ordering::Relaxed), crowd.excused.load(Ordering::Relaxed));
         crowd.assert_unharmed();
-        self.tell(&format!("{what}: {served} requests served meanwhile, 0 failed, {excused} with what was killed"));
+        self.tell(&format!(
+            "{what}: {served} requests served meanwhile, 0 failed, {excused} with what was killed"
+        ));
     }
 }
 
@@ -127,7 +133,9 @@ fn install(service: &Service) {
     (1..=300).for_each(|id| assert_eq!(service.get(&format!("/products/{id}")).status, 200));
     service.is_warm("it is cached");
     assert!(machine.sh("catwalk setup").contains("ok"), "it can be run again");
-    assert!(machine.sh("man -w catwalk 2>/dev/null || ls /usr/share/man/man8/catwalk.8*").contains("catwalk.8"));
+    assert!(machine
+        .sh("man -w catwalk 2>/dev/null || ls /usr/share/man/man8/catwalk.8*")
+        .contains("catwalk.8"));
     let doctor = machine.try_sh("setpriv --reuid catwalk --regid catwalk --init-groups catwalk doctor").1;
     assert!(doctor.contains(" 0 broken"), "{doctor}");
     service.tell(&format!("systemctl start; catwalk doctor: {}", doctor.lines().last().unwrap_or_default()));
@@ -184,7 +192,9 @@ fn survive_crashes(service: &Service) {
     service.tell("a hanging worker was replaced by the master");
     let main = machine.show("MainPID");
     machine.sh(&format!("kill -STOP {main}"));
-    eventually("the watchdog ends a master that hangs", || machine.show("MainPID") != main && machine.show("ActiveState") == "active");
+    eventually("the watchdog ends a master that hangs", || {
+        machine.show("MainPID") != main && machine.show("ActiveState") == "active"
+    });
     assert!(machine.journal().contains("Watchdog timeout"), "{}", machine.journal());
     service.is_warm("the cache outlived that too");
     service.tell("a hanging master was replaced by systemd's watchdog");
@@ -212,7 +222,9 @@ fn lose_the_database(service: &Service) {
     let ready = service.get("/readyz");
     assert_eq!(ready.status, 503, "{}", ready.text());
     let restarts = machine.show("NRestarts");
-    eventually("what is cached is served while no database is there", || service.get("/products/9").status == 200);
+    eventually("what is cached is served while no database is there", || {
+        service.get("/products/9").status == 200
+    });
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!((machine.show("ActiveState").as_str(), machine.show("NRestarts")), ("active", restarts));
     machine.sh("systemctl start postgresql");
@@ -247,7 +259,10 @@ fn seal(service: &Service) {
     machine.sh("systemctl reload catwalk && catwalk upgrade --wait");
     assert_eq!(service.get("/products/9").status, 200);
     let exposure = machine.sh("systemd-analyze security catwalk.service --no-pager | tail -n 1");
-    service.tell(&format!("sealed: no network of its own, PostgreSQL over its socket.{}", exposure.trim_start_matches('→')));
+    service.tell(&format!(
+        "sealed: no network of its own, PostgreSQL over its socket.{}",
+        exposure.trim_start_matches('→')
+    ));
     machine.sh("rm /etc/systemd/system/catwalk.service.d/sealed.conf && systemctl disable --now catwalk-admin.socket && systemctl daemon-reload && systemctl restart catwalk");
 }
 
@@ -257,7 +272,10 @@ fn refuse_a_bad_configuration(service: &Service) {
     let restarts = machine.show("NRestarts");
     assert!(!machine.try_sh("systemctl stop catwalk.socket catwalk; systemctl start catwalk").0);
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!((machine.show("ActiveState").as_str(), machine.show("ExecMainStatus").as_str()), ("failed", "78"));
+    assert_eq!(
+        (machine.show("ActiveState").as_str(), machine.show("ExecMainStatus").as_str()),
+        ("failed", "78")
+    );
     assert_eq!(machine.show("NRestarts"), restarts, "nobody tries again");
     machine.sh("cp /root/good /etc/catwalk/catwalk.toml && systemctl reset-failed catwalk && systemctl start catwalk.socket catwalk");
     service.tell("a bad configuration: exit status 78, no restart");
@@ -271,7 +289,11 @@ fn purge(service: &Service) {
     assert!(machine.path("/etc/catwalk/catwalk.toml").exists(), "settings stay until a purge");
     machine.sh("apt-get purge -y -q catwalk");
     let left = machine.sh("find / -xdev \\( -path /proc -o -path /sys -o -path /root -o -path /var/lib/dpkg -o -path /var/cache -o -path /var/log/journal -o -path /var/lib/postgresql -o -path /run \\) -prune -o -iname '*catwalk*' -print; ls -d /run/catwalk 2>/dev/null || true");
-    let expected = |line: &&str| line.starts_with("/etc/systemd/system/catwalk") || line.starts_with("/var/log/") || line.starts_with("/var/lib/systemd");
+    let expected = |line: &&str| {
+        line.starts_with("/etc/systemd/system/catwalk")
+            || line.starts_with("/var/log/")
+            || line.starts_with("/var/lib/systemd")
+    };
     let unexpected: Vec<&str> = left.lines().filter(|line| !expected(line)).collect();
     assert!(unexpected.is_empty(), "{left}");
     assert!(machine.sh("getent passwd catwalk").contains("catwalk"), "its number may be on files elsewhere");

@@ -130,9 +130,14 @@ impl<S: HttpService> Connection<S> {
         let mut held: Option<Buffers> = None;
         loop {
             let mut working = held.take().unwrap_or_else(buffers::take);
+            // Looked at before the last turn: a request that has come in since is still answered.
+            let is_last = self.shared.closes_idle(self.has_served);
+            if is_last {
+                self.transport.look_again();
+            }
             let turn = self.turn(&mut working);
             let idle = working.input.is_empty();
-            if turn? == Turn::Close || (idle && self.shared.closes_idle(self.has_served)) {
+            if turn? == Turn::Close || (idle && is_last) {
                 buffers::put(working);
                 return Ok(());
             }

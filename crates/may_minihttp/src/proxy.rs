@@ -23,8 +23,7 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Whether the word of `peer` counts.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.trusted.iter().any(|net| net.contains(&peer))
     }

@@ -93,6 +93,11 @@ impl Transport {
         Ok(None)
     }
 
+    /// The next receive looks at the socket, whatever epoll has said so far.
+    pub(crate) fn look_again(&mut self) {
+        self.unread = true;
+    }
+
     /// Waits until there may be something to receive.
     ///
     /// # Errors

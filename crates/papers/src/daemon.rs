@@ -25,7 +25,10 @@ const STATUSES: [(&str, &str); 5] = [
 const FILES: [(&str, &str); 4] = [
     ("/etc/catwalk/catwalk.toml", "settings of the service"),
     ("/run/catwalk", "where a running server is found by `catwalk reload`, `upgrade`, `cache` and `top`"),
-    ("/usr/share/catwalk/systemd", "drop-ins: sealed.conf for a service without a network of its own, 254.conf for newer systemd"),
+    (
+        "/usr/share/catwalk/systemd",
+        "drop-ins: sealed.conf for a service without a network of its own, 254.conf for newer systemd",
+    ),
     ("/usr/share/doc/catwalk", "documents and examples"),
 ];
 
