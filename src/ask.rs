@@ -46,15 +46,16 @@ fn ask(args: &cli::Ask, question: Question, patience: Duration) -> Result<i32> {
 /// The runtime directory of the server that is meant: the one that is named, else as configured.
 ///
 /// # Errors
-/// That none is known, or a setting that is wrong.
+/// That none is known.
 pub fn directory(named: Option<&Path>, config: Option<&Path>) -> Result<PathBuf> {
-    let mut sources = Sources::read_with_default(config)?;
     if let Some(path) = named {
-        let path = path.canonicalize().with_context(|| format!("finding {}", path.display()))?;
-        sources.flag("--runtime-dir", "runtime_dir", Some(path.display()));
+        return path.canonicalize().with_context(|| format!("finding {}", path.display()));
     }
-    let asked = Config::new(sources)?.runtime_dir;
-    // Whoever has named one means it; else a `dev` that runs in this directory is the nearer one.
+    // What is wrong with the settings the server says, which they are meant for.
+    let asked = Sources::read_with_default(config)
+        .and_then(Config::new)
+        .map_or(RuntimeDir::Auto, |config| config.runtime_dir);
+    // A `dev` that runs in this directory is the nearer one.
     match Path::new(DEV_DIRECTORY).canonicalize() {
         Ok(dev) if asked == RuntimeDir::Auto && control::is_answered(&dev) => Ok(dev),
         _ => runtime_directory::path(&asked).context("no runtime directory is known; --runtime-dir names it"),
