@@ -1,6 +1,7 @@
 //! Settings: defaults < TOML file < environment < flags. Every value knows where it is from.
 //! Runs in: both, before anything is forked.
 
+pub mod document;
 pub mod parse;
 pub mod settings;
 

@@ -2,6 +2,7 @@
 //! lost or counted twice when one dies.
 //! Runs in: both.
 
+pub mod document;
 pub mod histogram;
 pub mod names;
 pub mod page;

@@ -156,7 +156,7 @@ fn each_gate_says_why_and_the_server_starts_empty() {
     refuses(
         &memory(),
         &|c| {
-            c.env("CATWALK_WORKERS", "1");
+            c.env("CATWALK_WORKERS", "5");
         },
         "cache.size or workers",
     );

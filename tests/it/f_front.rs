@@ -174,7 +174,10 @@ fn https_serves_and_takes_a_new_certificate_on_sighup() {
         file("cert.pem"),
         file("key.pem")
     );
-    let server = start(&text, &["--workers", "2"]);
+    // Read again with each reload.
+    let config = dir.path().join("catwalk.toml");
+    std::fs::write(&config, text).unwrap();
+    let server = Server::start(&["--config", config.to_str().unwrap(), "--workers", "2"]);
     for path in ["/products/1", "/products?count=50", "/healthz"] {
         assert_eq!(get_secured(&server, dir.path(), path), Some(200), "{path}");
     }

@@ -1,5 +1,6 @@
 //! Integration tests, in the order in which a failure explains the next ones.
 
+mod a_papers;
 mod a_tidy;
 mod b_basic;
 mod c_cache;
@@ -10,6 +11,7 @@ mod d_bouncer;
 mod d_cluster;
 mod d_coherence;
 mod d_database;
+mod d_migrations;
 mod d_plans;
 mod d_setup;
 mod d_wire;

@@ -5,6 +5,7 @@
 mod crowd;
 mod manager;
 mod rules;
+mod told;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
