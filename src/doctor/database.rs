@@ -9,6 +9,8 @@ use crate::config::Config;
 use crate::db::{self, changes, indexes, lsn, migrate};
 use crate::machine::budget;
 
+type Check = fn(&Client, &Config) -> Result<Vec<Finding>>;
+
 pub fn examine(config: &Config) -> Vec<Finding> {
     let client = match db::connect(&config.database_url) {
         Ok(client) => client,
@@ -23,9 +25,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    let checks: [fn(&Client, &Config) -> Result<Vec<Finding>>; 7] =
-        [schema, triggers, missing_indexes, unanalysed, settings, connections, dangers];
-    let run = |check: &fn(&Client, &Config) -> Result<Vec<Finding>>| {
+    let checks: [Check; 7] = [schema, triggers, missing_indexes, unanalysed, settings, connections, dangers];
+    let run = |check: &Check| {
         check(&client, config).unwrap_or_else(|e| {
             vec![Finding::new(Level::Note, "database", format!("a check could not be made: {e:#}"), "", "")]
         })
@@ -144,7 +145,7 @@ fn settings(client: &Client, config: &Config) -> Result<Vec<Finding>> {
 
 fn connections(client: &Client, config: &Config) -> Result<Vec<Finding>> {
     const SUBJECT: &str = "connections";
-    let room = lsn::room(client)?.connections as usize;
+    let room = lsn::room(client)?.connections;
     let wanted = config.connections_per_worker() * config.workers();
     let found = format!("the server takes {room}; this box wants {wanted}");
     Ok(vec![match wanted <= room || config.connections_are_auto() {

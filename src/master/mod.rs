@@ -115,7 +115,7 @@ pub fn run(heritage: Heritage, setup: Setup) -> Result<i32> {
         status_at: now,
         buried_at: now,
         status: 0,
-        watchdog: Watchdog::new(),
+        watchdog: Watchdog::of_manager(),
         ticked_ns: clock::boottime_ns(),
         trust_beats_from_ns: 0,
     };

@@ -58,7 +58,7 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    pub fn new() -> Watchdog {
+    pub fn of_manager() -> Watchdog {
         // Half of what is granted would do; the loop turns more often.
         Watchdog { period: sd_notify::watchdog_enabled().map(|granted| granted / 4), fed: Instant::now() }
     }

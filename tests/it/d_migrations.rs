@@ -18,28 +18,46 @@ const TABLES: &str = "select c.oid::int8, c.relname::text, pg_relation_filenode(
 /// Applies `sql` in a transaction that is not committed, and tells what it would hold up.
 fn judge(client: &Client, sql: &str) -> Result<(), String> {
     let transaction = client.transaction().unwrap();
-    let before = client.query_text(TABLES, &[]).unwrap();
+    // What the session has read before is in the counts too.
+    let before: Vec<_> =
+        client.query_text(TABLES, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
+    let before: Vec<(i64, String, Use)> =
+        before.into_iter().map(|(oid, name): (i64, String)| (oid, name, Use::of(client, oid))).collect();
     client.batch_execute(sql).map_err(|e| format!("it fails: {e}"))?;
     let mut verdict = Ok(());
-    for row in &before {
-        let (oid, name, file): (i64, String, i64) = (row.get(0), row.get(1), row.get(2));
-        let now = client.query_text(
-            "select coalesce(pg_relation_filenode($1::int8::oid::regclass)::int8, 0),
-                    coalesce((select seq_tup_read + coalesce(idx_tup_fetch, 0) + n_tup_upd from pg_stat_xact_user_tables where relid = $1::int8::oid), 0)::int8,
-                    exists (select 1 from pg_locks where relation = $1::int8::oid and pid = pg_backend_pid()
-                            and mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))",
-            &[&oid],
-        );
-        let now = now.unwrap();
-        let (file_now, read, is_locked): (i64, i64, bool) = (now[0].get(0), now[0].get(1), now[0].get(2));
-        if file_now != file {
+    for (oid, name, before) in before {
+        let now = Use::of(client, oid);
+        let read = now.rows - before.rows;
+        if now.file != before.file {
             verdict = Err(format!("{name} is written anew"));
-        } else if is_locked && read > 100 {
+        } else if now.is_locked && read > 100 {
             verdict = Err(format!("{read} rows of {name} are read while others can't write to it"));
         }
     }
     drop(transaction);
     verdict
+}
+
+/// What this transaction does with a table: its file, rows that were read or written so far, whether others can't write to it.
+struct Use {
+    file: i64,
+    rows: i64,
+    is_locked: bool,
+}
+
+impl Use {
+    fn of(client: &Client, oid: i64) -> Use {
+        let found = client.query_text(
+            "select coalesce(pg_relation_filenode($1::int8::oid::regclass)::int8, 0),
+                    coalesce((select seq_tup_read + coalesce(idx_tup_fetch, 0) + n_tup_upd
+                              from pg_stat_xact_user_tables where relid = $1::int8::oid), 0)::int8,
+                    exists (select 1 from pg_locks where relation = $1::int8::oid and pid = pg_backend_pid()
+                            and mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))",
+            &[&oid],
+        );
+        let row = found.unwrap().remove(0);
+        Use { file: row.get(0), rows: row.get(1), is_locked: row.get(2) }
+    }
 }
 
 #[test]
