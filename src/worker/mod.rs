@@ -255,7 +255,8 @@ impl Worker {
         self.admin.drain();
         let start = Instant::now();
         let (mut idle_closed, mut fresh_closed) = (false, false);
-        while self.server.connections() > 0 && start.elapsed() < drain.timeout {
+        let is_over = |worker: &Worker| worker.server.connections() + worker.admin.connections() == 0;
+        while !is_over(&self) && start.elapsed() < drain.timeout {
             match commands.take() {
                 Some(Command::Do(Order::Drain)) => drain.hasten(&Drain::for_good(drain.timeout)),
                 Some(Command::Orphaned) => drain.hasten(&Drain::of_orphan(drain.timeout)),
@@ -269,10 +270,15 @@ impl Worker {
                 fresh_closed = true;
                 self.server.close_fresh();
             }
+            // Whoever looks after the server keeps nobody waiting.
+            match start.elapsed() {
+                waited if waited >= DRAIN_FRESH_GRACE => self.admin.close_fresh(),
+                waited if waited >= DRAIN_IDLE_GRACE => self.admin.close_idle(),
+                _ => {}
+            }
             self.tick(beat);
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.admin.close_fresh();
         let left = self.server.connections();
         if left > 0 {
             log::warn!(
