@@ -17,6 +17,9 @@ const DEV_DIRECTORY: &str = ".catwalk/run";
 /// Longest wait for a server to look at its settings, or at what it is to run.
 const BEGIN_MAX: Duration = Duration::from_secs(10);
 
+/// Exit status: there is nobody to be asked.
+const EXIT_NOBODY: i32 = 3;
+
 /// Has the settings read anew. Returns the exit status.
 ///
 /// # Errors
@@ -34,7 +37,14 @@ pub fn upgrade(args: &cli::Ask) -> Result<i32> {
 }
 
 fn ask(args: &cli::Ask, question: Question, patience: Duration) -> Result<i32> {
-    let asked = Asked::new(&directory(args.runtime_dir.as_deref(), args.config.as_deref())?, question)?;
+    let directory = directory(args.runtime_dir.as_deref(), args.config.as_deref())?;
+    let asked = match Asked::new(&directory, question) {
+        Ok(asked) => asked,
+        Err(e) => {
+            eprintln!("catwalk: {e:#}");
+            return Ok(EXIT_NOBODY);
+        }
+    };
     let (mut is_done, _) = asked.answer(BEGIN_MAX)?;
     while args.wait && !is_done {
         (is_done, _) = asked.answer(patience)?;

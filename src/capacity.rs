@@ -3,6 +3,7 @@
 //!
 //! CPU time is what is measured, not requests a second: who drives the server takes CPU too, and a noisy machine takes it from both.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -214,19 +215,25 @@ impl Server {
         if is_cached {
             (0..PRODUCTS).step_by(CONNECTIONS).try_for_each(&mut ask)?;
         }
-        let (before, start, mut requests) = (self.cpu_us(), Instant::now(), 0u64);
+        let (before, start, mut requests) = (self.ticks(), Instant::now(), 0u64);
         while start.elapsed() < time {
             ask(requests)?;
             requests += CONNECTIONS as u64;
         }
-        Ok(((self.cpu_us() - before) as f64 / requests as f64, size))
+        Ok((self.cpu_us_since(&before) as f64 / requests as f64, size))
     }
 
-    /// CPU time so far of all its processes, and of PostgreSQL's on this machine.
-    fn cpu_us(&self) -> u64 {
+    /// Ticks so far of each of its processes, and of PostgreSQL's on this machine.
+    fn ticks(&self) -> HashMap<u64, u64> {
         let own = u64::from(self.child.id());
         let counts = |stat: &Stat| stat.pid == own || stat.parent == own || stat.name == "postgres";
-        processes().filter(counts).map(|stat| stat.ticks * TICK_US).sum()
+        processes().filter(counts).map(|stat| (stat.pid, stat.ticks)).collect()
+    }
+
+    /// CPU time since `before`; of processes that have ended since nothing is known.
+    fn cpu_us_since(&self, before: &HashMap<u64, u64>) -> u64 {
+        let since = |(pid, ticks): (u64, u64)| ticks.saturating_sub(before.get(&pid).copied().unwrap_or(0));
+        self.ticks().into_iter().map(since).sum::<u64>() * TICK_US
     }
 }
 

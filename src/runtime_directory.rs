@@ -81,6 +81,9 @@ impl RuntimeDirectory {
     /// # Errors
     /// What keeps its lock from being made.
     pub fn claim(&mut self) -> Result<bool> {
+        if self.lock.is_some() {
+            return Ok(true);
+        }
         let tell = || format!("taking {} as the runtime directory", self.path.display());
         let lock = File::create(inside(&self.dir, "lock")).with_context(tell)?;
         let is_free = lock_for_process(&lock).with_context(tell)?;

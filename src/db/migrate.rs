@@ -132,9 +132,15 @@ fn apply_next(client: &Client, contracts: bool) -> Result<Option<&'static str>> 
     }
     client.batch_execute(
         "create table if not exists catwalk_migrations (
-            name text primary key, checksum bigint not null, applied_at timestamptz not null default now());
-         alter table catwalk_migrations add column if not exists contracts boolean not null default false",
+            name text primary key, checksum bigint not null, applied_at timestamptz not null default now())",
     )?;
+    // Asked for first: the lock would keep running servers from looking, for as long as this transaction lasts.
+    let told = "select 1 from pg_attribute where attrelid = 'catwalk_migrations'::regclass and attname = 'contracts' and not attisdropped";
+    if client.query_text(told, &[])?.is_empty() {
+        client.batch_execute(
+            "alter table catwalk_migrations add column contracts boolean not null default false",
+        )?;
+    }
     let Some(migration) = missing(&applied(client)?, contracts)?.first().copied() else {
         transaction.commit()?;
         return Ok(None);

@@ -77,7 +77,7 @@ fn missing_indexes(client: &Client, _: &Config) -> Result<Vec<Finding>> {
             Level::Fail,
             SUBJECT,
             format!("{} is missing, or not valid", index.name),
-            format!("{statement};"),
+            format!("DROP INDEX CONCURRENTLY IF EXISTS {}; {statement};", index.name),
             "without it a statement reads the whole table for each request",
         )
     };
@@ -165,7 +165,8 @@ fn dangers(client: &Client, _: &Config) -> Result<Vec<Finding>> {
     let rows = client.query_text(
         "select (select max(age(datfrozenxid))::int8 from pg_database),
                 (select count(*) from pg_stat_activity where state like 'idle in transaction%' and state_change < now() - interval '1 minute'),
-                (select count(*) from pg_index where not indisvalid)",
+                (select count(*) from pg_index where not indisvalid
+                  and indexrelid not in (select index_relid from pg_stat_progress_create_index))",
         &[],
     )?;
     let Some(row) = rows.first() else { return Ok(Vec::new()) };

@@ -63,7 +63,7 @@ fn descriptors(config: &Config, master: Option<u64>) -> Finding {
             Level::Warn,
             SUBJECT,
             found,
-            "systemctl edit catwalk, and there [Service] LimitNOFILE=1048576; in a shell: ulimit -Hn 1048576",
+            "systemctl edit catwalk, and there [Service] LimitNOFILE=1048576, then systemctl restart catwalk; in a shell of root: ulimit -Hn 1048576",
             "each connection is a descriptor; beyond the limit clients are turned away with 503. limits.d does not reach services",
         ),
     }
@@ -135,7 +135,7 @@ fn huge_pages(config: &Config) -> Finding {
             Level::Note,
             SUBJECT,
             format!("shared memory: {chosen}"),
-            format!("echo advise > {FILE}, and the line in /usr/lib/tmpfiles.d/catwalk.conf without its #; then systemctl stop catwalk, and start it: a restart would go on with the memory as it is"),
+            format!("echo advise > {FILE}, and the line of /usr/lib/tmpfiles.d/catwalk.conf, without its #, in /etc/tmpfiles.d/catwalk.conf; then systemctl stop catwalk (from systemd 254 on also systemctl clean --what=fdstore catwalk), and start it: a restart would go on with the memory as it is"),
             "a cache of hundreds of MiB is read at random; pages of 2 MiB spare the CPU most of its table look-ups, the more so on a virtual machine",
         ),
     }

@@ -7,6 +7,7 @@ use super::{Finding, Level};
 use crate::cache::watermark::{self, State};
 use crate::config::Config;
 use crate::inspect::Server;
+use crate::limits::BEAT_STUCK_AFTER;
 use crate::metrics::Counter;
 
 /// Lookups from which on a hit ratio says something.
@@ -25,10 +26,18 @@ pub fn examine(config: &Config, directory: Option<&Path>) -> (Option<u64>, Vec<F
 }
 
 fn workers(server: &Server) -> Finding {
-    let (serving, wanted) = (server.slots.serving(u64::MAX), server.slots.wanted());
+    let serving = server.slots.serving(BEAT_STUCK_AFTER.as_nanos() as u64);
+    let wanted = server.slots.wanted();
     let found = format!("{serving} of {wanted} serve");
     match server.slots.crash_loops() {
-        0 => Finding::ok("workers", found),
+        0 if serving >= wanted => Finding::ok("workers", found),
+        0 => Finding::new(
+            Level::Warn,
+            "workers",
+            found,
+            "journalctl -u catwalk -p warning",
+            "one may be being replaced: again in ten seconds",
+        ),
         n => Finding::new(
             Level::Fail,
             "workers",

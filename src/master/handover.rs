@@ -14,13 +14,20 @@ impl Master {
     pub(super) fn listen(&mut self, now: Instant) {
         self.hear_predecessor(now);
         self.hear_successor(now);
-        if self.open_lines() != self.events.lines() {
+        // Lines that are closed would be events for ever.
+        if self.lines().next().is_some() || self.events.lines() > 0 {
             self.watch_lines();
         }
     }
 
     fn hear_predecessor(&mut self, now: Instant) {
         match self.predecessor.as_mut().and_then(Predecessor::listen) {
+            // Told to stop in between: this one is the main process all the same.
+            Some(Heard::Go) if self.is_draining() => {
+                self.status = 0;
+                self.seats.set_charge(&self.heritage, true);
+                notify::stopping();
+            }
             Some(_) if self.is_draining() => {}
             Some(Heard::Yours) => self.move_in(),
             Some(Heard::Go) => {
@@ -55,11 +62,6 @@ impl Master {
         lines.into_iter().flatten()
     }
 
-    fn open_lines(&self) -> usize {
-        self.lines().filter(|line| line.is_open()).count()
-    }
-
-    /// Lines that are closed would be events for ever.
     fn watch_lines(&mut self) {
         let watched = self.lines().filter_map(Line::watched).collect();
         self.events.watch_lines(watched);
@@ -107,7 +109,6 @@ impl Master {
         self.seats.take_feed();
         if self.phase == (Phase::Abdicating { is_let_in: true }) {
             self.claim_directory();
-            self.open_control();
         }
         keep::forget_next(self.heritage.directory.as_ref());
         self.seats.set_charge(&self.heritage, true);
@@ -147,7 +148,6 @@ impl Master {
         }
         self.seats.take_feed();
         self.claim_directory();
-        self.open_control();
         if let Some(predecessor) = &mut self.predecessor {
             predecessor.line.say("mine");
         }
@@ -161,12 +161,18 @@ impl Master {
     fn claim_directory(&mut self) {
         let Some(directory) = &mut self.heritage.directory else { return };
         match directory.claim() {
-            Ok(true) => return,
-            Ok(false) => log::warn!("{} is another server's by now", directory.path().display()),
+            Ok(true) => self.open_control(),
+            Ok(false) => log::warn!("{} is another server's still", directory.path().display()),
             Err(e) => log::warn!("{e:#}"),
         }
-        log::warn!("`catwalk cache`, `reload` and `upgrade` won't find this server");
-        self.heritage.directory = None;
+    }
+
+    /// A successor that was given up may have had the directory for a moment longer.
+    pub(super) fn return_to_directory(&mut self) {
+        let is_due = self.phase == Phase::Serving && self.is_main() && self.control.is_none();
+        if is_due && self.heritage.directory.is_some() {
+            self.claim_directory();
+        }
     }
 
     /// The service manager takes this one for the main process.

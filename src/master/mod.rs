@@ -115,6 +115,7 @@ pub fn run(heritage: Heritage, setup: Setup) -> Result<i32> {
         status_at: now,
         buried_at: now,
         status: 0,
+        is_told_to_stop: false,
         watchdog: Watchdog::of_manager(),
         ticked_ns: clock::boottime_ns(),
         trust_beats_from_ns: 0,
@@ -146,6 +147,7 @@ struct Master {
     buried_at: Instant,
     status_line: Status,
     status: i32,
+    is_told_to_stop: bool,
     watchdog: Watchdog,
     /// When this loop last turned (CLOCK_BOOTTIME), and from when on beats are looked at.
     ticked_ns: u64,
@@ -208,7 +210,7 @@ impl Master {
 
     fn tick(&mut self, now: Instant) {
         self.listen(now);
-        self.seats.keep_private(self.private_descriptors());
+        self.note_private();
         match self.phase {
             Phase::Draining { deadline } if now >= deadline => self.seats.kill(),
             Phase::Starting if self.is_up(now) => self.become_ready(),
@@ -219,6 +221,8 @@ impl Master {
         if !self.is_draining() {
             self.look_for_stuck();
             self.step_reload(now);
+            // What was closed by now may be another one's number.
+            self.note_private();
             self.seats.fill(&self.heritage, now);
             if let Some(companion) = &mut self.companion {
                 companion.keep(now);
@@ -227,6 +231,7 @@ impl Master {
         if now >= self.buried_at + BURY_PERIOD {
             self.buried_at = now;
             self.seats.bury_orphans(&self.heritage);
+            self.return_to_directory();
         }
         if self.is_main() {
             self.report(now);
@@ -247,7 +252,7 @@ impl Master {
     fn is_up(&self, now: Instant) -> bool {
         let slots = &self.heritage.slots;
         let is_enough = match self.is_main() {
-            true => slots.serving(u64::MAX) > 0,
+            true => self.seats.any_serves(&self.heritage),
             false => self.seats.all_serve(&self.heritage),
         };
         is_enough && (slots.is_followed() || now - self.started >= FEED_WAIT_MAX)
@@ -283,6 +288,10 @@ impl Master {
     fn tell_ready(&mut self) {
         let status = self.status_line.line(&self.heritage, Instant::now());
         notify::ready(&self.heritage, &status);
+    }
+
+    fn note_private(&mut self) {
+        self.seats.keep_private(self.private_descriptors());
     }
 
     /// What children must not have: it would outlive this master in them.
@@ -326,9 +335,11 @@ impl Master {
     /// Has so many workers from now on, as far as there is room.
     fn resize(&mut self, workers: usize) {
         let room = self.heritage.slots.room();
-        if self.phase != Phase::Serving || !self.seats.resize(&self.heritage, workers) {
+        // A listener that is opened now the successor would not have.
+        let is_calm = self.phase == Phase::Serving && self.successor.is_none();
+        if !is_calm || !self.seats.resize(&self.heritage, workers) {
             log::warn!(
-                "{workers} workers can't be had: from 1 to {room}, and not while the server starts, stops or reloads; with `workers` set, an \
+                "{workers} workers can't be had: from 1 to {room}, and not while the server starts, stops, reloads or is upgraded; with `workers` set, an \
                  upgrade or a restart makes more room"
             );
             return;
@@ -352,9 +363,13 @@ impl Master {
 
     /// The first request drains, the second one no longer waits.
     fn stop(&mut self) {
-        if self.is_draining() {
+        if std::mem::replace(&mut self.is_told_to_stop, true) {
             self.seats.kill();
             return;
+        }
+        if self.is_draining() {
+            // After a handover: what drains at leisure hurries.
+            return self.seats.drain();
         }
         log::info!("stopping: requests under way are finished first");
         if self.is_main() {

@@ -39,7 +39,8 @@ impl Master {
             reload.again = true;
             return;
         }
-        if asker.is_none() && self.is_main() {
+        let is_waited_for = asker.is_none() && self.is_main() && self.phase == Phase::Serving;
+        if is_waited_for {
             notify::reloading();
         }
         let is_busy = self.phase != Phase::Serving || self.successor.is_some() || self.reload.is_some();
@@ -80,7 +81,7 @@ impl Master {
     fn refuse_reload(&mut self, asker: &Option<OwnedFd>, why: &str) {
         log::error!("reload: {why}");
         control::answer_to(asker, why);
-        if self.is_main() {
+        if asker.is_none() && self.is_main() && self.phase == Phase::Serving {
             // A service manager that has sent a signal waits for this, and can't be told otherwise that it came to nothing.
             notify::reloaded(&format!("reload refused: {why}"));
         }
@@ -123,7 +124,11 @@ impl Master {
         let Reload { asker, before, again } = reload;
         let Some(before) = before else {
             log::error!("reload: with the settings before workers can't be replaced either: {why}; those that are there go on");
-            return notify::reloaded("reload failed; see the log");
+            notify::reloaded("reload failed; see the log");
+            if again {
+                self.reload(None);
+            }
+            return;
         };
         log::error!("reload: {why}; the settings before are in force again");
         control::answer_to(&asker, &format!("nothing has changed: {why}"));

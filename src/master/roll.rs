@@ -82,9 +82,9 @@ impl Seats {
             }
             None => {}
         }
-        if seat.child.is_none() && !roll.has_begun {
-            // It is being refilled, with what the others get.
-            return Rolled::Done;
+        if seat.child.is_none() && now < roll.deadline {
+            // It is being refilled, with what the others get: whether that serves is what counts.
+            return Rolled::Going;
         }
         if now >= self.all[number].refill_at {
             let successor = self.seat_one(heritage, number, now);

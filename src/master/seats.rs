@@ -171,6 +171,12 @@ impl Seats {
         self.all.iter().filter(|seat| seat.role != Role::Feed).all(serves)
     }
 
+    /// Whether any of this master's own workers serves.
+    pub fn any_serves(&self, heritage: &Heritage) -> bool {
+        let serves = |child: &Sitting| heritage.slots.phase(child.slot) == Phase::Serving;
+        self.all.iter().filter_map(|seat| seat.child.as_ref()).any(serves)
+    }
+
     /// Has every worker void every cached answer: one of them may be stuck. False: there is none to do it.
     pub fn clear_cache(&mut self) -> bool {
         let workers = self.all.iter_mut().filter(|seat| seat.role != Role::Feed);

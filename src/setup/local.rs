@@ -83,11 +83,11 @@ fn prepare(role: &str, wishes: &[Wish]) -> Result<i32> {
     }
     done(&format!("role {role}: whoever is {role} on this machine; it has no password"));
     make_database(&admin, role)?;
-    set_memory(&admin, wishes)
+    set_memory(&admin, role, wishes)
 }
 
 /// Sets what still is as it came. Whatever somebody has chosen stays.
-fn set_memory(admin: &Client, wishes: &[Wish]) -> Result<i32> {
+fn set_memory(admin: &Client, role: &str, wishes: &[Wish]) -> Result<i32> {
     let mut changed = Vec::new();
     for wish in wishes.iter().filter(|wish| wish.is_better()) {
         let rows = admin.query_text(
@@ -105,10 +105,13 @@ fn set_memory(admin: &Client, wishes: &[Wish]) -> Result<i32> {
     }
     done(&format!("memory to fit beside catwalk: {}", changed.join(", ")));
     admin.query_text("select pg_reload_conf()", &[])?;
+    if !changed.iter().any(|change| change.starts_with("shared_buffers")) {
+        return Ok(0);
+    }
     let others = admin.query_text(
         "select (select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid())
-              + (select count(*) from pg_database where not datistemplate and datname not in ('postgres', 'catwalk'))",
-        &[],
+              + (select count(*) from pg_database where not datistemplate and datname not in ('postgres', $1))",
+        &[&role],
     )?;
     let others: i64 = others.first().context("no row")?.try_get(0)?;
     if others > 0 {
