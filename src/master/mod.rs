@@ -318,6 +318,8 @@ impl Master {
         let Some((question, reply)) = self.control.as_ref().and_then(|control| control.take()) else {
             return;
         };
+        // Whoever was told that the master before this one has handed over may ask before this one has heard so.
+        self.listen(Instant::now());
         match question {
             Question::Memory => match self.heritage.reopen_memory() {
                 Ok([arena, metrics]) => {
