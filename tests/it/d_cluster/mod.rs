@@ -149,11 +149,9 @@ fn fail_over(stand: &mut Stand, stage: &Stage) {
     wait(Duration::from_millis(500));
     stage.outage.store(false, Ordering::SeqCst);
     wait(SHORT);
-    assert_eq!(
-        stand.metric("catwalk_cache_voided_all_total") - voided,
-        stand.boxes.len() as u64,
-        "voided once"
-    );
+    // Once a box, and once more where both find the new primary at the same moment: each begins its life.
+    let (voids, boxes) = (stand.metric("catwalk_cache_voided_all_total") - voided, stand.boxes.len() as u64);
+    assert!((boxes..=2 * boxes).contains(&voids), "voided {voids} times");
     // The old one is back, by itself.
     stand.nodes[0].resume();
     eventually("it is known for what it is", || stand.told(0).contains("node 0: does not show"));
