@@ -130,7 +130,7 @@ impl Asked {
         };
         let dir = std::fs::File::open(path).with_context(none)?;
         let server = passing::open(&inside(&dir, NAME)).with_context(none)?;
-        let (ours, theirs) = passing::lasting_pair().context("making sockets")?;
+        let (ours, theirs) = passing::pair().context("making sockets")?;
         passing::send(server.as_fd(), question.text(), &[theirs.as_fd()]).context("asking the server")?;
         Ok(Asked(ours))
     }

@@ -23,6 +23,9 @@ use crate::succession::{Inheritance, Listeners};
 use crate::throttle::Throttle;
 use crate::topology::Topology;
 
+/// Settings, with the certificate that was read for them.
+pub type InForce = (Config, Option<Arc<Tls>>);
+
 /// Everything a worker is born with.
 pub struct Heritage {
     pub config: Config,
@@ -85,7 +88,7 @@ impl Heritage {
     ///
     /// # Errors
     /// Why certificate or key can't be used; nothing has changed then.
-    pub fn renew(&mut self, config: Config) -> Result<(Config, Option<Arc<Tls>>)> {
+    pub fn renew(&mut self, config: Config) -> Result<InForce> {
         let tls = match (&self.tls, &config.tls) {
             (Some(_), Some(files)) => Some(Arc::new(read_tls(files)?)),
             _ => self.tls.clone(),
@@ -94,7 +97,7 @@ impl Heritage {
     }
 
     /// The same with a certificate that was read.
-    pub fn replace(&mut self, (config, tls): (Config, Option<Arc<Tls>>)) -> (Config, Option<Arc<Tls>>) {
+    pub fn replace(&mut self, (config, tls): InForce) -> InForce {
         (std::mem::replace(&mut self.config, config), std::mem::replace(&mut self.tls, tls))
     }
 }

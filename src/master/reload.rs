@@ -2,14 +2,12 @@
 //! Runs in: master.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{ensure, Result};
-use may_minihttp::Tls;
 
-use crate::config::Config;
 use crate::control;
+use crate::heritage::InForce;
 use crate::master::roll::Rolled;
 use crate::master::{notify, Master, Phase};
 
@@ -17,7 +15,7 @@ use crate::master::{notify, Master, Phase};
 pub struct Reload {
     asker: Option<OwnedFd>,
     /// What was in force, to go back to; None: this is the way back.
-    before: Option<(Config, Option<Arc<Tls>>)>,
+    before: Option<InForce>,
     /// Somebody has asked again meanwhile.
     again: bool,
 }
@@ -67,8 +65,7 @@ impl Master {
 
     /// Takes the settings over for children that are made from now on; returns those in force until now, and the keys that could not be
     /// changed.
-    #[allow(clippy::type_complexity, reason = "what is gone back to, and what stays")]
-    fn renew(&mut self) -> Result<((Config, Option<Arc<Tls>>), Vec<&'static str>)> {
+    fn renew(&mut self) -> Result<(InForce, Vec<&'static str>)> {
         let (config, kept) = (self.reread)(&self.heritage.config)?;
         let (workers, room) = (config.workers(), self.heritage.slots.room());
         ensure!(
@@ -109,7 +106,7 @@ impl Master {
             self.resize(workers);
         }
         // The rate of writes, among others.
-        self.seats.set_charge(&self.heritage, self.is_main());
+        self.seats.publish(&self.heritage);
         log::info!("reload: done");
         control::answer_to(&reload.asker, control::OK);
         let status = self.status_line.line(&self.heritage, now);

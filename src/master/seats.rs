@@ -47,6 +47,10 @@ impl Seat {
         self.child.is_some() || self.refill_at <= now
     }
 
+    fn serves(&self, heritage: &Heritage) -> bool {
+        self.child.as_ref().is_some_and(|child| heritage.slots.phase(child.slot) == Phase::Serving)
+    }
+
     fn sittings(&mut self) -> impl Iterator<Item = &mut Sitting> {
         self.child.iter_mut().chain(&mut self.successor)
     }
@@ -131,7 +135,7 @@ impl Seats {
     }
 
     /// Says in shared memory what there should be, and how it goes.
-    fn publish(&self, heritage: &Heritage) {
+    pub fn publish(&self, heritage: &Heritage) {
         if !self.in_charge {
             return;
         }
@@ -166,15 +170,12 @@ impl Seats {
 
     /// Whether a worker sits and serves on every worker's seat.
     pub fn all_serve(&self, heritage: &Heritage) -> bool {
-        let serves =
-            |seat: &Seat| seat.child.as_ref().is_some_and(|c| heritage.slots.phase(c.slot) == Phase::Serving);
-        self.all.iter().filter(|seat| seat.role != Role::Feed).all(serves)
+        self.all[..self.workers()].iter().all(|seat| seat.serves(heritage))
     }
 
     /// Whether any of this master's own workers serves.
     pub fn any_serves(&self, heritage: &Heritage) -> bool {
-        let serves = |child: &Sitting| heritage.slots.phase(child.slot) == Phase::Serving;
-        self.all.iter().filter_map(|seat| seat.child.as_ref()).any(serves)
+        self.all[..self.workers()].iter().any(|seat| seat.serves(heritage))
     }
 
     /// Has every worker void every cached answer: one of them may be stuck. False: there is none to do it.

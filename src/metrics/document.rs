@@ -25,11 +25,9 @@ scrape_configs:
 /// The document.
 pub fn render() -> String {
     let mut out = HEAD.to_string();
-    table(&mut out, "Counters", "They only grow: look at rates.", COUNTERS);
-    let levels: Vec<&Metric> = LEVELS.iter().chain(GAUGES).collect();
-    let _ = writeln!(out, "## Gauges\n\n| name | |\n|---|---|");
-    levels.iter().for_each(|metric| row(&mut out, metric));
-    let _ = writeln!(out, "\n## Times\n\n`{}`: {}\n", DURATION.name, DURATION.help);
+    table(&mut out, "Counters\n\nThey only grow: look at rates.", COUNTERS.iter());
+    table(&mut out, "Gauges", LEVELS.iter().chain(GAUGES));
+    let _ = writeln!(out, "## Times\n\n`{}`: {}\n", DURATION.name, DURATION.help);
     let _ = writeln!(
         out,
         "Buckets are powers of two of a microsecond, from {} to {} s. It is the time from a request's head to its answer; what a client takes to \
@@ -41,9 +39,9 @@ pub fn render() -> String {
     out
 }
 
-fn table(out: &mut String, title: &str, about: &str, metrics: &[Metric]) {
-    let _ = writeln!(out, "## {title}\n\n{about}\n\n| name | |\n|---|---|");
-    metrics.iter().for_each(|metric| row(out, metric));
+fn table<'m>(out: &mut String, title: &str, metrics: impl Iterator<Item = &'m Metric>) {
+    let _ = writeln!(out, "## {title}\n\n| name | |\n|---|---|");
+    metrics.for_each(|metric| row(out, metric));
     out.push('\n');
 }
 

@@ -42,7 +42,7 @@ pub struct Commands(OwnedFd);
 
 /// A channel; both ends close on exec.
 pub fn command_channel() -> nix::Result<(Commander, Commands)> {
-    let (ours, theirs) = passing::lasting_pair()?;
+    let (ours, theirs) = passing::pair()?;
     Ok((Commander(ours), Commands(theirs)))
 }
 

@@ -65,12 +65,7 @@ pub fn lock_for_process(file: &File) -> nix::Result<bool> {
     }
 }
 
-/// A second descriptor for the same open file, closed on exec.
-pub fn duplicate(fd: BorrowedFd<'_>) -> std::io::Result<OwnedFd> {
-    fd.try_clone_to_owned()
-}
-
-/// The same with a number from `least` on.
+/// A second descriptor for the same open file, with a number from `least` on, closed on exec.
 pub fn duplicate_from(fd: BorrowedFd<'_>, least: i32) -> nix::Result<OwnedFd> {
     let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least))?;
     // SAFETY: fcntl(2) has just made it for us; nobody else has it.

@@ -59,25 +59,13 @@ pub fn open(path: &Path) -> nix::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Two sockets connected to each other.
+/// Two sockets connected to each other. Each hears the end of the other: an empty message, and no other.
 ///
 /// # Errors
 /// What socketpair(2) says.
 pub fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
-    pair_of(SockType::Datagram)
-}
-
-/// The same, and each hears the end of the other: an empty message, and no other.
-///
-/// # Errors
-/// As `pair`.
-pub fn lasting_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
-    pair_of(SockType::SeqPacket)
-}
-
-fn pair_of(kind: SockType) -> nix::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socketpair(AddressFamily::Unix, kind, None, flags)
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
 }
 
 /// Sends a message with descriptors, without waiting.

@@ -62,15 +62,9 @@ impl Termination {
     /// Undoes the master's mask but for SIGTERM, before any thread is started. A worker ignores what a terminal
     /// sends to the whole group: its master decides.
     pub fn open() -> nix::Result<Termination> {
-        let masters = [
-            Signal::SIGINT,
-            Signal::SIGQUIT,
-            Signal::SIGHUP,
-            Signal::SIGUSR2,
-            Signal::SIGTTIN,
-            Signal::SIGTTOU,
-        ];
-        masters.into_iter().try_for_each(ignore)?;
+        // Ignoring SIGCHLD would have the kernel reap; SIGTERM is its own.
+        let is_masters = |signal: &Signal| !matches!(signal, Signal::SIGCHLD | Signal::SIGTERM);
+        HANDLED.into_iter().filter(is_masters).try_for_each(ignore)?;
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
         set.thread_set_mask()?;

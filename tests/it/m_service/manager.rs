@@ -16,7 +16,7 @@ use catwalk::os::passing::{self, Message};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
-use crate::support::server::{children_of, directory, BIN};
+use crate::support::server::{directory, value_of, workers_of, BIN};
 use crate::support::{eventually, Connection, Server};
 
 /// What the service has said.
@@ -159,13 +159,11 @@ impl Manager {
     pub fn metric(&self, name: &str) -> u64 {
         let admin = self.field("X_CATWALK_ADMIN_URL");
         let text = Connection::open(admin.trim_start_matches("http://")).get("/metrics").text();
-        let line = text.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-        line.and_then(|l| l.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no metric {name}"))
+        value_of(&text, name)
     }
 
     pub fn workers(&self) -> Vec<Pid> {
-        let name = |pid: &Pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        children_of(self.main()).into_iter().filter(|pid| name(pid).starts_with("catwalk-work")).collect()
+        workers_of(self.main())
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -146,7 +146,7 @@ impl Server {
 
     /// Process ids of the workers.
     pub fn workers(&self) -> Vec<Pid> {
-        children_of(self.pid()).into_iter().filter(|pid| name_of(*pid).starts_with("catwalk-work")).collect()
+        workers_of(self.pid())
     }
 
     /// The worker that has accepted `connection`.
@@ -204,10 +204,7 @@ impl Server {
 
     /// The value of a counter in /metrics.
     pub fn metric(&self, name: &str) -> u64 {
-        let text = self.metrics();
-        let line = text.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-        let value = line.unwrap_or_else(|| panic!("no metric {name}")).rsplit(' ').next();
-        value.and_then(|v| v.parse().ok()).expect("a number")
+        value_of(&self.metrics(), name)
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -245,6 +242,18 @@ fn end_with_this_process(pid: Pid) {
     let child = Command::new("sh").args(["-c", &watcher]).stdin(Stdio::piped()).spawn().expect("a shell");
     // Kept open for the life of this process.
     std::mem::forget(child);
+}
+
+/// A metric's value in what /metrics says.
+pub fn value_of(text: &str, name: &str) -> u64 {
+    let line = text.lines().find(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    let value = line.unwrap_or_else(|| panic!("no metric {name}")).rsplit(' ').next();
+    value.and_then(|v| v.parse().ok()).expect("a number")
+}
+
+/// Process ids of a master's workers.
+pub fn workers_of(master: Pid) -> Vec<Pid> {
+    children_of(master).into_iter().filter(|pid| name_of(*pid).starts_with("catwalk-work")).collect()
 }
 
 pub fn children_of(parent: Pid) -> Vec<Pid> {
