@@ -19,7 +19,7 @@ use crate::cli;
 use crate::config::{Config, Sources};
 use crate::machine::instance::{self, Burstable};
 use crate::os::fd::wait_readable;
-use crate::os::passing;
+use crate::os::{passing, processes};
 
 /// Longest wait for the server to get ready.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -141,7 +141,9 @@ fn print(capacity: &Capacity) {
             "Network: {mbit} Mbit/s for ever are {per_s:.0} such answers a second{}; with gzip several times as many.",
             if is_tighter { ", fewer than the CPU makes" } else { "" }
         );
-        println!("Two vCPUs of a t3 up to large are hyperthreads of one core: both busy, each does less than alone.");
+    }
+    if instance::has_hyperthreads(name) {
+        println!("Its vCPUs are hyperthreads, two of a core: both busy, each does less than alone.");
     }
 }
 
@@ -226,8 +228,9 @@ impl Server {
     /// Ticks so far of each of its processes, and of PostgreSQL's on this machine.
     fn ticks(&self) -> HashMap<u64, u64> {
         let own = u64::from(self.child.id());
-        let counts = |stat: &Stat| stat.pid == own || stat.parent == own || stat.name == "postgres";
-        processes().filter(counts).map(|stat| (stat.pid, stat.ticks)).collect()
+        let counts =
+            |stat: &processes::Stat| stat.pid == own || stat.parent == own || stat.name == "postgres";
+        processes::all().filter(counts).map(|stat| (stat.pid, stat.cpu_ticks)).collect()
     }
 
     /// CPU time since `before`; of processes that have ended since nothing is known.
@@ -242,33 +245,6 @@ impl Drop for Server {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
-}
-
-/// A process (proc(5), /proc/PID/stat).
-struct Stat {
-    pid: u64,
-    name: String,
-    parent: u64,
-    ticks: u64,
-}
-
-fn processes() -> impl Iterator<Item = Stat> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| read_stat(&fs::read_to_string(entry.path().join("stat")).ok()?))
-}
-
-fn read_stat(text: &str) -> Option<Stat> {
-    // The name is in parentheses, and may have any in it.
-    let (head, rest) = text.rsplit_once(')')?;
-    let (pid, name) = head.split_once(" (")?;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    Some(Stat {
-        pid: pid.parse().ok()?,
-        name: name.to_string(),
-        parent: number(1)?,
-        ticks: number(11)? + number(12)?,
-    })
 }
 
 /// A connection to it.
@@ -303,17 +279,5 @@ impl Connection {
         }
         std::io::copy(&mut (&mut self.0).take(body), &mut std::io::sink())?;
         Ok((status, head + body))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_with_a_strange_name_is_read() {
-        let text = "77 (a) b (c) S 5 77 77 0 -1 4194560 1 2 3 4 30 12 0 0 20 0 1 0 99 1 1";
-        let stat = read_stat(text).unwrap();
-        assert_eq!((stat.pid, stat.name.as_str(), stat.parent, stat.ticks), (77, "a) b (c", 5, 42));
     }
 }

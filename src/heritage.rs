@@ -24,11 +24,18 @@ use crate::throttle::Throttle;
 use crate::topology::Topology;
 
 /// Settings, with the certificate that was read for them.
-pub type InForce = (Config, Option<Arc<Tls>>);
+pub struct InForce {
+    pub config: Config,
+    tls: Option<Arc<Tls>>,
+    version: u64,
+}
 
 /// Everything a worker is born with.
 pub struct Heritage {
     pub config: Config,
+    /// Which settings are in force: each reload's have a number of their own.
+    pub version: u64,
+    reloads: u64,
     pub arena: Arc<Arena>,
     /// Says to a later server that this one's processes use the arena.
     pub hold: Hold,
@@ -93,12 +100,17 @@ impl Heritage {
             (Some(_), Some(files)) => Some(Arc::new(read_tls(files)?)),
             _ => self.tls.clone(),
         };
-        Ok(self.replace((config, tls)))
+        self.reloads += 1;
+        Ok(self.replace(InForce { config, tls, version: self.reloads }))
     }
 
     /// The same with a certificate that was read.
-    pub fn replace(&mut self, (config, tls): InForce) -> InForce {
-        (std::mem::replace(&mut self.config, config), std::mem::replace(&mut self.tls, tls))
+    pub fn replace(&mut self, by: InForce) -> InForce {
+        InForce {
+            config: std::mem::replace(&mut self.config, by.config),
+            tls: std::mem::replace(&mut self.tls, by.tls),
+            version: std::mem::replace(&mut self.version, by.version),
+        }
     }
 }
 
@@ -153,6 +165,8 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
         workers,
         cpus: config.machine().cpus.clone(),
         config,
+        version: 0,
+        reloads: 0,
     })
 }
 

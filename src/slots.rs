@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::cache::layout::{header, slot, Layout};
 use crate::limits::PANIC_TEXT_MAX_BYTES;
-use crate::os::clock;
 use crate::os::mmap::SharedMemory;
+use crate::os::{clock, processes};
 
 /// What a slot's process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Slots {
         self.word(slot, offset).store(value, Ordering::Relaxed);
     }
 
-    /// Takes a free slot for a child of `owner`, a master's pid, before the fork: two masters may look for one at the same time. Returns the
+    /// Takes a free slot for a child of `owner`, a master's identity, before the fork: two masters may look for one at the same time. Returns the
     /// epoch of the child's life; None: another one was faster.
     ///
     /// ORDERING: Acquire pairs with the Release of `end_life`: whoever takes the slot sees the epoch that the last life was ended with.
@@ -114,7 +114,7 @@ impl Slots {
         // ORDERING: Release pairs with the Acquire of `segment::epoch_of`.
         self.word(slot, slot::EPOCH).fetch_add(1, Ordering::Release);
         self.set(slot, slot::STATE, Phase::Empty as u64);
-        self.set(slot, slot::PID, 0);
+        self.set(slot, slot::PROCESS, 0);
         self.word(slot, slot::OWNER).store(0, Ordering::Release);
     }
 
@@ -128,11 +128,11 @@ impl Slots {
     /// there is no such life in it, or another master was faster.
     pub fn inherit_life(&self, slot: usize, heir: u64, is_there: impl Fn(u64) -> bool) -> bool {
         let owner = self.owner(slot);
-        if owner == 0 || owner == heir || is_there(owner) || self.pid(slot).is_some_and(&is_there) {
+        if owner == 0 || owner == heir || is_there(owner) || self.process(slot).is_some_and(&is_there) {
             return false;
         }
-        // One that was only just forked has not said its number yet.
-        if self.pid(slot).is_none() && self.life_age_ns(slot) < UNNAMED_MAX_NS {
+        // One that was only just forked has not said which process it is.
+        if self.process(slot).is_none() && self.life_age_ns(slot) < UNNAMED_MAX_NS {
             return false;
         }
         self.word(slot, slot::OWNER)
@@ -149,7 +149,7 @@ impl Slots {
         let may_live = |slot: usize| {
             let owner = self.owner(slot);
             let is_foreign = owner != 0 && owner != own && self.get(slot, slot::IS_FEED) == 1;
-            is_foreign && (is_there(owner) || self.pid(slot).is_none_or(&is_there))
+            is_foreign && (is_there(owner) || self.process(slot).is_none_or(&is_there))
         };
         (0..self.count()).any(may_live)
     }
@@ -162,13 +162,19 @@ impl Slots {
         Phase::from_word(self.get(slot, slot::STATE))
     }
 
-    pub fn set_pid(&self, slot: usize, pid: i32) {
-        self.set(slot, slot::PID, pid as u64);
+    /// Says which process lives in the slot: its own identity.
+    pub fn set_process(&self, slot: usize, identity: u64) {
+        self.set(slot, slot::PROCESS, identity);
     }
 
-    /// The process of the slot's life; None while there is none.
+    /// The identity of the process of the slot's life; None while there is none.
+    fn process(&self, slot: usize) -> Option<u64> {
+        Some(self.get(slot, slot::PROCESS)).filter(|identity| *identity != 0)
+    }
+
+    /// The number of that process.
     pub fn pid(&self, slot: usize) -> Option<u64> {
-        Some(self.get(slot, slot::PID)).filter(|pid| *pid != 0)
+        self.process(slot).map(processes::pid_of)
     }
 
     /// Says "still scheduling". From the worker's scheduler only: a timer goes on while that is blocked.
@@ -249,13 +255,13 @@ mod tests {
     fn a_life_is_ended_by_its_master_or_once_that_is_gone() {
         let slots = slots();
         slots.begin_life(0, 7, true).unwrap();
-        slots.set_pid(0, 70);
-        let (all, none, child) = (|_| true, |_| false, |pid| pid == 70);
+        slots.set_process(0, 70);
+        let (all, none, child) = (|_| true, |_| false, |process| process == 70);
         assert!(!slots.inherit_life(0, 8, all), "its master is there");
         assert!(!slots.inherit_life(0, 8, child), "it lives on for a while");
         assert!(slots.has_foreign_feed(8, child) && !slots.has_foreign_feed(7, child));
         assert!(!slots.has_foreign_feed(8, none));
-        assert!(slots.inherit_life(0, 8, none) && !slots.inherit_life(0, 9, |pid| pid == 8));
+        assert!(slots.inherit_life(0, 8, none) && !slots.inherit_life(0, 9, |process| process == 8));
         slots.end_life(0);
         assert!(slots.is_free(0));
     }

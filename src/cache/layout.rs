@@ -28,7 +28,7 @@ use crate::limits::{
 /// "catwalk" and a zero, little-endian.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"catwalk\0");
 /// Raised whenever the meaning of a byte changes, or what an answer made of the same rows looks like.
-pub const SCHEMA_VERSION: u64 = 5;
+pub const SCHEMA_VERSION: u64 = 6;
 
 /// Words of the header page, by byte offset.
 pub mod header {
@@ -85,7 +85,8 @@ pub mod header {
 pub mod slot {
     pub const EPOCH: usize = 0;
     pub const BEAT_NS: usize = 8;
-    pub const PID: usize = 16;
+    /// Which process it is: its number and its start.
+    pub const PROCESS: usize = 16;
     pub const STATE: usize = 24;
     pub const STARTED_NS: usize = 32;
     /// The master whose child lives here; 0: nobody does.

@@ -18,13 +18,13 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// A cache from which on large pages show.
 const CACHE_LARGE_BYTES: usize = 256 << 20;
 
-/// `master`: of the running server.
-pub fn examine(config: &Config, master: Option<u64>) -> Vec<Finding> {
+/// `server`: a process of the running one.
+pub fn examine(config: &Config, server: Option<u64>) -> Vec<Finding> {
     let mut all =
-        vec![descriptors(config, master), backlog(), memory(config), huge_pages(config), clock_is_set()];
+        vec![descriptors(config, server), backlog(), memory(config), huge_pages(config), clock_is_set()];
     all.extend(disks());
     all.extend(conntrack());
-    all.extend(processor());
+    all.extend(processor(server));
     all.extend(entitlement());
     all
 }
@@ -37,10 +37,10 @@ fn number(path: &str) -> Option<u64> {
     read(path)?.trim().parse().ok()
 }
 
-fn descriptors(config: &Config, master: Option<u64>) -> Finding {
+fn descriptors(config: &Config, server: Option<u64>) -> Finding {
     const SUBJECT: &str = "descriptors";
-    let of = master.map_or("/proc/self/limits".to_string(), |pid| format!("/proc/{pid}/limits"));
-    let whose = if master.is_some() { "the running server" } else { "a server started from this shell" };
+    let of = server.map_or("/proc/self/limits".to_string(), |pid| format!("/proc/{pid}/limits"));
+    let whose = if server.is_some() { "the running server" } else { "a server started from this shell" };
     // Max open files            1024                 524288               files
     let hard = read(&of).and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("Max open files"))?.to_string();
@@ -212,13 +212,19 @@ fn ticks() -> Option<[u64; 3]> {
     Some([fields.iter().take(8).sum(), idle, *fields.get(7)?])
 }
 
-/// Stolen time, and time that the group's quota has taken.
-fn processor() -> Vec<Finding> {
-    let throttled = || {
-        read("/sys/fs/cgroup/cpu.stat").and_then(|t| {
-            t.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.parse::<u64>().ok()
-        })
-    };
+/// How long a process's group was held back by its quota so far, in µs.
+fn throttled_us(pid: &str) -> Option<u64> {
+    // 0::/system.slice/catwalk.service
+    let groups = read(&format!("/proc/{pid}/cgroup"))?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let stat = read(&format!("/sys/fs/cgroup{group}/cpu.stat"))?;
+    stat.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.parse().ok()
+}
+
+/// Stolen time, and time that the server's quota has taken.
+fn processor(server: Option<u64>) -> Vec<Finding> {
+    let pid = server.map_or("self".to_string(), |pid| pid.to_string());
+    let throttled = || throttled_us(&pid);
     let (before, throttled_before) = (ticks(), throttled());
     std::thread::sleep(SAMPLE);
     let mut findings = Vec::new();
@@ -242,7 +248,7 @@ fn processor() -> Vec<Finding> {
             findings.push(Finding::new(
                 Level::Warn,
                 "CPU quota",
-                format!("this group was held back for {} ms in the last second", (after - before) / 1000),
+                format!("the server was held back for {} ms in the last second", (after - before) / 1000),
                 "raise CPUQuota= of the service or its slice, or the container's limit",
                 "a quota stops all workers at once for the rest of each period",
             ));
@@ -254,7 +260,10 @@ fn processor() -> Vec<Finding> {
 fn entitlement() -> Option<Finding> {
     let name = instance::name()?;
     let Some(t3) = Burstable::of(&name) else {
-        return Some(Finding::ok("instance", format!("{name}: it does not burst")));
+        return Some(Finding::ok(
+            "instance",
+            format!("{name}: none of t3, t3a and t4g, whose credits run out"),
+        ));
     };
     Some(Finding::new(
         Level::Note,

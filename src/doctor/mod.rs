@@ -81,8 +81,8 @@ pub fn run(args: &cli::Doctor) -> Result<i32> {
 }
 
 fn findings(config: &Config, directory: Option<&Path>) -> Vec<Finding> {
-    let (master, of_server) = server::examine(config, directory);
-    let mut all = machine::examine(config, master);
+    let (process, of_server) = server::examine(config, directory);
+    let mut all = machine::examine(config, process);
     all.extend(of_server);
     all.extend(database::examine(config));
     all

@@ -2,6 +2,7 @@
 //! Runs in: offline.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Finding, Level};
 use crate::cache::watermark::{self, State};
@@ -10,6 +11,8 @@ use crate::inspect::Server;
 use crate::limits::BEAT_STUCK_AFTER;
 use crate::metrics::Counter;
 
+/// Over how long a count is looked at.
+const SAMPLE: Duration = Duration::from_secs(1);
 /// Lookups from which on a hit ratio says something.
 const LOOKUPS_MIN: u64 = 10_000;
 
@@ -81,11 +84,19 @@ fn hit_ratio(server: &Server) -> Finding {
 }
 
 fn lanes(server: &Server) -> Finding {
-    let total = |counter| server.metrics.total(counter);
-    let refused = total(Counter::LaneRefused);
-    let found = format!("{refused} reads and writes were answered 503 because the database took too long");
-    match refused {
-        0 => Finding::ok("database waits", found),
+    let refused = || server.metrics.total(Counter::LaneRefused);
+    let before = refused();
+    if before > 0 {
+        std::thread::sleep(SAMPLE);
+    }
+    let now = refused();
+    let found = format!(
+        "{now} reads and writes were answered 503 because the database took too long, {} of them in the last second",
+        now - before
+    );
+    match (now, now - before) {
+        (0, _) => Finding::ok("database waits", found),
+        (_, 0) => Finding::new(Level::Note, "database waits", found, "", "while it does not grow, it is past"),
         _ => Finding::new(
             Level::Warn,
             "database waits",

@@ -40,7 +40,7 @@ pub fn run(heritage: &Heritage, slot: usize, mut commands: Commands) -> i32 {
     runtime::leave_last_words(slots.clone(), slot);
     // SIGTERM may be meant for the whole group: the master says when the last worker has drained.
     let _termination = Termination::open().expect("a fresh process can open a signalfd");
-    slots.set_pid(slot, fork::own_pid().as_raw());
+    slots.set_process(slot, fork::own_identity());
     fork::set_name("catwalk-feed");
     // It competes with workers that never sleep under load; what it waits for, answers wait for.
     sched::run_soon();

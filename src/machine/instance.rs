@@ -52,6 +52,11 @@ impl Burstable {
     }
 }
 
+/// Whether a type's vCPUs share cores by two: on Intel's and AMD's they do, a Graviton's are cores.
+pub fn has_hyperthreads(name: &str) -> bool {
+    name.starts_with("t3.") || name.starts_with("t3a.")
+}
+
 /// The instance's type, where this machine is one of Amazon's: its firmware says so.
 pub fn name() -> Option<String> {
     let read = |file: &str| fs::read_to_string(format!("/sys/devices/virtual/dmi/id/{file}")).ok();

@@ -4,6 +4,8 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::master::upgrade::{Heard, Line, Predecessor, Successor, Verdict};
 use crate::master::{notify, Master, Phase};
 use crate::os::fork;
@@ -139,6 +141,17 @@ impl Master {
         self.seats.retire_all();
         let grace = self.heritage.config.shutdown_timeout + Duration::from_secs(1);
         self.phase = Phase::Draining { deadline: now + grace };
+        if std::mem::take(&mut self.is_reload_due) {
+            // It may have read its settings before they were changed.
+            self.pass_on(Signal::SIGHUP);
+        }
+    }
+
+    /// Sends a signal that was meant for the server to whoever that is by now. False: nobody has taken over.
+    pub(super) fn pass_on(&self, signal: Signal) -> bool {
+        let pid =
+            self.successor.as_ref().filter(|s| self.is_draining() && s.line.is_open()).and_then(|s| s.pid);
+        pid.inspect(|pid| fork::signal(*pid, signal)).is_some()
     }
 
     /// The master before this one has given up its feed and its directory, or is gone.

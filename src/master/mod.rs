@@ -107,6 +107,7 @@ pub fn run(heritage: Heritage, setup: Setup) -> Result<i32> {
         reread: setup.reread,
         program: setup.program,
         reload: None,
+        is_reload_due: false,
         predecessor,
         successor: None,
         upgrade_asker: None,
@@ -137,6 +138,8 @@ struct Master {
     program: PathBuf,
     seats: Seats,
     reload: Option<Reload>,
+    /// A signal has asked for one when it could not be done.
+    is_reload_due: bool,
     predecessor: Option<Predecessor>,
     successor: Option<Successor>,
     /// Who waits for the upgrade.

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use anyhow::{ensure, Result};
+use nix::sys::signal::Signal;
 
 use crate::control;
 use crate::heritage::InForce;
@@ -16,8 +17,6 @@ pub struct Reload {
     asker: Option<OwnedFd>,
     /// What was in force, to go back to; None: this is the way back.
     before: Option<InForce>,
-    /// Somebody has asked again meanwhile.
-    again: bool,
 }
 
 impl Reload {
@@ -31,21 +30,24 @@ impl Reload {
 }
 
 impl Master {
-    /// Reads the settings anew. Bad ones change nothing, and who asks is told why.
+    /// Reads the settings anew. Bad ones change nothing, and who asks is told why. A signal that comes while that can't be done is kept for
+    /// when it can.
     pub(super) fn reload(&mut self, asker: Option<OwnedFd>) {
-        if let (Some(reload), None) = (&mut self.reload, &asker) {
-            reload.again = true;
+        let is_busy = self.phase != Phase::Serving || self.successor.is_some() || self.reload.is_some();
+        if is_busy && asker.is_none() && !self.is_draining() {
+            self.is_reload_due = true;
             return;
         }
-        let is_waited_for = asker.is_none() && self.is_main() && self.phase == Phase::Serving;
-        if is_waited_for {
-            notify::reloading();
+        if asker.is_none() && self.pass_on(Signal::SIGHUP) {
+            return;
         }
-        let is_busy = self.phase != Phase::Serving || self.successor.is_some() || self.reload.is_some();
         if is_busy {
             let why =
                 "the server is starting, stopping, being upgraded or reloading: try again when it is done";
             return self.refuse_reload(&asker, why);
+        }
+        if asker.is_none() && self.is_main() {
+            notify::reloading();
         }
         match self.renew() {
             Ok((before, kept)) => {
@@ -57,7 +59,7 @@ impl Master {
                 log::set_max_level(self.heritage.config.log);
                 control::answer_to(&asker, control::BEGUN);
                 self.seats.begin_roll(Instant::now());
-                self.reload = Some(Reload { asker, before: Some(before), again: false });
+                self.reload = Some(Reload { asker, before: Some(before) });
             }
             Err(e) => self.refuse_reload(&asker, &format!("nothing has changed: {e:#}")),
         }
@@ -84,8 +86,12 @@ impl Master {
         }
     }
 
-    /// Goes on with the reload under way.
+    /// Goes on with the reload under way, or begins the one that was asked for when it could not be done.
     pub(super) fn step_reload(&mut self, now: Instant) {
+        let is_calm = self.phase == Phase::Serving && self.successor.is_none();
+        if self.reload.is_none() && is_calm && std::mem::take(&mut self.is_reload_due) {
+            self.reload(None);
+        }
         if self.reload.is_none() {
             return;
         }
@@ -111,27 +117,21 @@ impl Master {
         control::answer_to(&reload.asker, control::OK);
         let status = self.status_line.line(&self.heritage, now);
         notify::reloaded(&status);
-        if reload.again {
-            self.reload(None);
-        }
     }
 
     /// A worker with the new settings can't serve: those before are in force again, for whoever has been replaced too.
     fn go_back(&mut self, reload: Reload, why: &str) {
-        let Reload { asker, before, again } = reload;
+        let Reload { asker, before } = reload;
         let Some(before) = before else {
             log::error!("reload: with the settings before workers can't be replaced either: {why}; those that are there go on");
             notify::reloaded("reload failed; see the log");
-            if again {
-                self.reload(None);
-            }
             return;
         };
         log::error!("reload: {why}; the settings before are in force again");
         control::answer_to(&asker, &format!("nothing has changed: {why}"));
-        log::set_max_level(before.0.log);
+        log::set_max_level(before.config.log);
         self.heritage.replace(before);
         self.seats.begin_roll(Instant::now());
-        self.reload = Some(Reload { asker: None, before: None, again });
+        self.reload = Some(Reload { asker: None, before: None });
     }
 }

@@ -1,5 +1,5 @@
-//! A roll: one child after the other is replaced, each when its successor serves. The first successor that can't serve ends it, and the
-//! others stay as they are.
+//! A roll: one child after the other that was not born with the settings in force is replaced, each when its successor serves. The first
+//! successor that can't serve ends it, and the others stay as they are.
 //! Runs in: master.
 
 use std::time::Instant;
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::heritage::Heritage;
 use crate::limits::SUCCESSOR_MAX;
-use crate::master::seats::Seats;
+use crate::master::seats::{Seat, Seats};
 use crate::master::spawn::Role;
 use crate::os::fork;
 use crate::slots::Phase;
@@ -45,7 +45,7 @@ impl Seats {
         let Some(mut roll) = self.roll.take() else { return Rolled::Done };
         loop {
             if roll.at == self.workers() {
-                self.replace_feed();
+                self.replace_feed(heritage);
                 return Rolled::Done;
             }
             match self.replace(heritage, &mut roll, now) {
@@ -65,41 +65,51 @@ impl Seats {
         let number = roll.at;
         let seat = &mut self.all[number];
         let role = seat.role;
-        match &seat.successor {
-            Some(successor) if heritage.slots.phase(successor.slot) == Phase::Serving => {
+        let is_late = now >= roll.deadline;
+        match (&seat.child, &seat.successor) {
+            (_, Some(successor)) if heritage.slots.phase(successor.slot) == Phase::Serving => {
                 let successor = seat.successor.take();
                 let old = std::mem::replace(&mut seat.child, successor);
                 self.retire(role, old);
                 return Rolled::Done;
             }
-            Some(successor) if now >= roll.deadline => {
+            (_, Some(successor)) if is_late => {
                 fork::signal(successor.pid, Signal::SIGKILL);
+                let successor = seat.successor.take();
+                self.retire(role, successor);
                 return Rolled::Failed(format!("{role} has not begun to serve within {SUCCESSOR_MAX:?}"));
             }
-            Some(_) => return Rolled::Going,
-            None if roll.has_begun => {
+            (_, Some(_)) => return Rolled::Going,
+            // It was refilled meanwhile, or was never replaced: whether that serves is what counts.
+            (Some(child), None) if child.version == heritage.version && seat.serves(heritage) => {
+                return Rolled::Done
+            }
+            (Some(child), None) if child.version != heritage.version && roll.has_begun => {
                 return Rolled::Failed(format!("{role} ended before it served; the log has the reason"))
             }
-            None => {}
+            (Some(child), None) if child.version != heritage.version && now >= seat.refill_at => {
+                let successor = self.seat_one(heritage, number, now);
+                roll.has_begun = successor.is_some();
+                self.all[number].successor = successor;
+            }
+            _ => {}
         }
-        if seat.child.is_none() && now < roll.deadline {
-            // It is being refilled, with what the others get: whether that serves is what counts.
-            return Rolled::Going;
-        }
-        if now >= self.all[number].refill_at {
-            let successor = self.seat_one(heritage, number, now);
-            roll.has_begun = successor.is_some();
-            self.all[number].successor = successor;
-        }
-        match now >= roll.deadline {
-            true => Rolled::Failed("no place became free: workers that drain take too long, or no process can be made; the log has the reason".to_string()),
+        match is_late {
+            true => Rolled::Failed(format!(
+                "{role} has not been replaced within {SUCCESSOR_MAX:?}: it does not begin to serve, or workers that drain take too long, or no \
+                 process can be made; the log has the reason"
+            )),
             false => Rolled::Going,
         }
     }
 
     /// There is one at a time: hits are trusted meanwhile for as long as they may be stale.
-    fn replace_feed(&mut self) {
-        let Some(seat) = self.all.last_mut().filter(|seat| seat.role == Role::Feed) else { return };
+    fn replace_feed(&mut self, heritage: &Heritage) {
+        let is_replaced = |seat: &&mut Seat| {
+            seat.role == Role::Feed
+                && seat.child.as_ref().is_some_and(|feed| feed.version != heritage.version)
+        };
+        let Some(seat) = self.all.last_mut().filter(is_replaced) else { return };
         let feed = seat.child.take();
         self.retire(Role::Feed, feed);
     }

@@ -21,6 +21,7 @@ use crate::master::spawn::{self, Role};
 use crate::metrics::Counter;
 use crate::os::commands::{Commander, Order};
 use crate::os::fork::{self, Ending};
+use crate::os::processes;
 use crate::slots::Phase;
 
 /// Pause before a seat is looked at again that can't be filled yet.
@@ -47,7 +48,7 @@ impl Seat {
         self.child.is_some() || self.refill_at <= now
     }
 
-    fn serves(&self, heritage: &Heritage) -> bool {
+    pub(super) fn serves(&self, heritage: &Heritage) -> bool {
         self.child.as_ref().is_some_and(|child| heritage.slots.phase(child.slot) == Phase::Serving)
     }
 
@@ -61,6 +62,8 @@ pub(super) struct Sitting {
     pub(super) pid: Pid,
     pub(super) slot: usize,
     commander: Commander,
+    /// The settings that it was born with.
+    pub(super) version: u64,
     /// Listeners that it was told to accept from.
     accepting: BTreeSet<usize>,
     /// How long it may drain, by the settings that it was born with.
@@ -70,11 +73,13 @@ pub(super) struct Sitting {
 
 impl Sitting {
     fn accept_from(&mut self, heritage: &Heritage, wanted: &BTreeSet<usize>) {
-        for number in wanted.difference(&self.accepting) {
-            self.commander.adopt(*number, heritage.http.get(*number), heritage.https.get(*number));
+        for number in wanted.difference(&self.accepting.clone()) {
+            if self.commander.adopt(*number, heritage.http.get(*number), heritage.https.get(*number)) {
+                self.accepting.insert(*number);
+            }
         }
         self.accepting.difference(wanted).for_each(|n| self.commander.send(Order::Release(*n)));
-        self.accepting.clone_from(wanted);
+        self.accepting.retain(|number| wanted.contains(number));
     }
 }
 
@@ -109,7 +114,7 @@ impl Seats {
         let seats = Seats {
             all: roles.map(Seat::empty).collect(),
             retiring: Vec::new(),
-            own: fork::own_pid().as_raw() as u64,
+            own: fork::own_identity(),
             feed_waits,
             in_charge,
             private: Vec::new(),
@@ -199,7 +204,7 @@ impl Seats {
         self.all[number].role == Role::Feed
             && (self.feed_waits
                 || self.retiring.iter().any(|r| r.role == Role::Feed)
-                || heritage.slots.has_foreign_feed(self.own, is_there))
+                || heritage.slots.has_foreign_feed(self.own, processes::is_there))
     }
 
     /// Forks a child into every empty seat that is due, and shares out the listeners.
@@ -247,13 +252,15 @@ impl Seats {
         };
         match spawn::spawn(heritage, role, (slot, epoch), forget) {
             Ok((pid, commander)) => {
-                heritage.slots.set_pid(slot, pid.as_raw());
+                let identity = processes::identity(pid.as_raw()).unwrap_or(pid.as_raw() as u64);
+                heritage.slots.set_process(slot, identity);
                 heritage.metrics.slot(slot).count(Counter::WorkerStarts);
                 let drain_max = heritage.config.shutdown_timeout;
                 Some(Sitting {
                     pid,
                     slot,
                     commander,
+                    version: heritage.version,
                     accepting: BTreeSet::new(),
                     drain_max,
                     is_killed: false,
@@ -276,7 +283,7 @@ impl Seats {
     /// Ends the lives of children whose masters are gone: nobody else does.
     pub fn bury_orphans(&self, heritage: &Heritage) {
         for slot in (0..heritage.slots.count()).filter(|slot| !heritage.slots.is_free(*slot)) {
-            if heritage.slots.inherit_life(slot, self.own, is_there) {
+            if heritage.slots.inherit_life(slot, self.own, processes::is_there) {
                 end_life(heritage, slot);
             }
         }
@@ -477,10 +484,6 @@ impl Seats {
 fn end_life(heritage: &Heritage, slot: usize) {
     heritage.metrics.slot(slot).end_life();
     heritage.slots.end_life(slot);
-}
-
-fn is_there(pid: u64) -> bool {
-    fork::is_there(Pid::from_raw(pid as i32))
 }
 
 /// Listeners that worker `number` accepts from, of so many; `prompt`: which workers are there.

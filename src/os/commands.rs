@@ -58,12 +58,17 @@ impl Commander {
         let _ = passing::send(self.0.as_fd(), &text, &[]);
     }
 
-    /// Has it accept from listener `number`.
-    pub fn adopt(&mut self, number: usize, http: Option<BorrowedFd<'_>>, https: Option<BorrowedFd<'_>>) {
+    /// Has it accept from listener `number`. False: it can't be told now.
+    pub fn adopt(
+        &mut self,
+        number: usize,
+        http: Option<BorrowedFd<'_>>,
+        https: Option<BorrowedFd<'_>>,
+    ) -> bool {
         let kinds =
             [http.map(|_| " http"), https.map(|_| " https")].into_iter().flatten().collect::<String>();
         let fds: Vec<_> = http.into_iter().chain(https).collect();
-        let _ = passing::send(self.0.as_fd(), &format!("adopt {number}{kinds}"), &fds);
+        passing::send(self.0.as_fd(), &format!("adopt {number}{kinds}"), &fds).is_ok()
     }
 }
 

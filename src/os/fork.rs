@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::os::fd::duplicate_from;
+use crate::os::processes;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{kill, Signal};
@@ -106,6 +107,12 @@ pub fn die_with_parent(parent: Pid, signal: Signal) -> nix::Result<()> {
 /// This process.
 pub fn own_pid() -> Pid {
     unistd::getpid()
+}
+
+/// This process and no other, as other processes find it.
+pub fn own_identity() -> u64 {
+    let pid = own_pid().as_raw();
+    processes::identity(pid).unwrap_or(pid as u64)
 }
 
 /// Names this process as ps(1) and top(1) show it; the first 15 bytes count.

@@ -7,6 +7,7 @@ pub mod fd;
 pub mod fork;
 pub mod mmap;
 pub mod passing;
+pub mod processes;
 pub mod sched;
 pub mod signal;
 pub mod socket;

@@ -46,7 +46,7 @@ pub fn run(heritage: &Heritage, seat: Seat, commands: Commands) -> i32 {
     let slots = heritage.slots.clone();
     runtime::leave_last_words(slots.clone(), seat.slot);
     let termination = Termination::open().expect("a fresh process can open a signalfd");
-    slots.set_pid(seat.slot, fork::own_pid().as_raw());
+    slots.set_process(seat.slot, fork::own_identity());
     fork::set_name(&format!("catwalk-work-{}", seat.number));
     let descriptors = fd::raise_limit();
     let cpu = heritage.cpus[seat.number % heritage.cpus.len()];
@@ -165,18 +165,18 @@ impl Worker {
             let [commanded, terminated] = wait_readable([commands.fd(), termination.fd()], BEAT_PERIOD);
             self.tick(&beat);
             if terminated && termination.is_asked() {
-                return self.drain(Drain::for_good(drain_max), &mut commands, &beat);
+                return self.drain(Drain::for_good(drain_max), commands, termination, &beat);
             }
             while let Some(command) = commanded.then(|| commands.take()).flatten() {
                 match command {
                     Command::Do(Order::Drain) => {
-                        return self.drain(Drain::for_good(drain_max), &mut commands, &beat)
+                        return self.drain(Drain::for_good(drain_max), commands, termination, &beat)
                     }
                     Command::Do(Order::Retire) => {
-                        return self.drain(Drain::with_successor(drain_max), &mut commands, &beat)
+                        return self.drain(Drain::with_successor(drain_max), commands, termination, &beat)
                     }
                     Command::Orphaned => {
-                        return self.drain(Drain::of_orphan(drain_max), &mut commands, &beat)
+                        return self.drain(Drain::of_orphan(drain_max), commands, termination, &beat)
                     }
                     Command::Adopt { number, http, https } => self.adopt(heritage, number, http, https),
                     Command::Do(Order::Release(number)) => self.release(number),
@@ -249,7 +249,13 @@ impl Worker {
 
     /// No new connections; answers from here on close theirs; idle ones end after a grace, in which requests
     /// already on their way are still answered; at the timeout the rest is left behind. Whoever wants it done sooner says so meanwhile.
-    fn drain(mut self, mut drain: Drain, commands: &mut Commands, beat: &beat::Beat) -> i32 {
+    fn drain(
+        mut self,
+        mut drain: Drain,
+        mut commands: Commands,
+        mut termination: Termination,
+        beat: &beat::Beat,
+    ) -> i32 {
         self.site.slots.set_phase(self.seat.slot, Phase::Draining);
         self.server.drain();
         self.admin.drain();
@@ -260,6 +266,7 @@ impl Worker {
             match commands.take() {
                 Some(Command::Do(Order::Drain)) => drain.hasten(&Drain::for_good(drain.timeout)),
                 Some(Command::Orphaned) => drain.hasten(&Drain::of_orphan(drain.timeout)),
+                _ if termination.is_asked() => drain.hasten(&Drain::for_good(drain.timeout)),
                 _ => {}
             }
             if !idle_closed && start.elapsed() >= drain.idle {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{kill, Signal};
 
 use super::manager::{is_gone, Manager};
-use crate::support::{eventually, Connection};
+use crate::support::{eventually, seed, Connection, Dice};
 
 fn get(manager: &Manager, path: &str) -> crate::support::Reply {
     Connection::open(&manager.address()).get(path)
@@ -188,4 +188,98 @@ fn a_service_without_its_database_is_ready_says_why_not_and_serves_what_it_has()
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(manager.main(), main, "nobody gives up");
     assert!(!manager.log().contains("has died"), "{}", manager.log());
+}
+
+/// How a worker that serves caches, by what clients are told.
+fn max_age(manager: &Manager) -> u32 {
+    let reply = get(manager, "/products/1");
+    let control = reply.header("cache-control").unwrap_or_default().to_string();
+    control.split("max-age=").nth(1).and_then(|age| age.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_reload_that_fails_half_way_goes_back_and_leaves_alone_who_was_never_replaced() {
+    let manager = Manager::new(0);
+    let settings = |max_age: usize| manager.configure(&format!("[http]\nmax_age = \"{max_age}s\""));
+    let text = |max_age: usize| {
+        settings(max_age);
+        let text = std::fs::read_to_string(manager.config()).unwrap();
+        std::fs::write(manager.config(), text.replace("workers = 2", "workers = 6")).unwrap();
+    };
+    text(1);
+    manager.start();
+    for attempt in 2.. {
+        let before = manager.workers();
+        text(attempt);
+        let told = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| manager.ask("reload"));
+            let mut seen = 0;
+            while !asked.is_finished() && seen < 3 {
+                let fresh = manager.workers().into_iter().filter(|pid| !before.contains(pid));
+                let fresh: Vec<_> = fresh.collect();
+                seen = seen.max(fresh.len());
+                if let Some(third) = fresh.get(2) {
+                    let _ = kill(*third, Signal::SIGKILL);
+                }
+            }
+            asked.join().unwrap()
+        });
+        if told.status.success() {
+            // It served before it was killed: the next attempt may be faster.
+            assert!(attempt < 40, "no successor was ever killed in time");
+            eventually("those before are gone", || before.iter().all(|pid| is_gone(*pid)));
+            continue;
+        }
+        let why = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(why.contains("nothing has changed") && why.contains("ended before it served"), "{why}");
+        eventually("all have the settings before", || {
+            manager.metric("catwalk_workers_serving") == 6
+                && (0..60).all(|_| max_age(&manager) == attempt as u32 - 1)
+        });
+        assert!(before.iter().filter(|pid| !is_gone(**pid)).count() >= 2, "{before:?}\n{}", manager.log());
+        text(77);
+        manager.have("reload");
+        return assert_eq!(max_age(&manager), 77);
+    }
+}
+
+#[test]
+fn a_signal_to_reload_is_kept_until_it_can_be_done() {
+    let manager = Manager::new(0);
+    manager.start();
+    let asks = |max_age: u32| {
+        manager.configure(&format!("[http]\nmax_age = \"{max_age}s\""));
+        manager.signal(Signal::SIGHUP);
+    };
+    asks(2);
+    eventually("workers are being replaced", || manager.log().contains("the settings are good"));
+    asks(3);
+    eventually("what was asked for meanwhile is done", || (0..10).all(|_| max_age(&manager) == 3));
+    eventually("nothing is under way", || manager.log().matches("reload: done").count() == 2);
+    let master = manager.main();
+    manager.signal(Signal::SIGUSR2);
+    eventually("a successor is started", || manager.log().contains("upgrade: "));
+    // Before or after it has read its settings, before or after it has taken over.
+    std::thread::sleep(Duration::from_millis(Dice(seed()).below(80)));
+    manager.configure("[http]\nmax_age = \"4s\"");
+    manager.signal(Signal::SIGHUP);
+    eventually("the successor does it", || {
+        manager.main() != master && (0..10).all(|_| max_age(&manager) == 4)
+    });
+}
+
+#[test]
+fn who_drains_at_leisure_hurries_when_it_is_told_to_end() {
+    let manager = Manager::new(0);
+    manager.configure("shutdown.timeout = \"10min\"");
+    manager.start();
+    let before = manager.workers();
+    let mut idle: Vec<_> = (0..20).map(|_| Connection::open(&manager.address())).collect();
+    idle.iter_mut().for_each(|connection| assert_eq!(connection.get("/products/1").status, 200));
+    manager.have("reload");
+    std::thread::sleep(Duration::from_millis(700));
+    let draining: Vec<_> = before.into_iter().filter(|pid| !is_gone(*pid)).collect();
+    assert!(!draining.is_empty(), "idle connections are left alone for long");
+    draining.iter().for_each(|pid| kill(*pid, Signal::SIGTERM).unwrap());
+    eventually("they end", || draining.iter().all(|pid| is_gone(*pid)));
 }
