@@ -44,12 +44,15 @@ deb: build papers
 rpm: build papers
 	@.ci/packagers cargo-generate-rpm
 	PATH="$$PWD/target/packagers/bin:$$PATH" cargo generate-rpm --output target/packages/
+	@# The same as the next release, which is what an upgrade is tried with.
+	@mkdir -p target/packages/next
+	PATH="$$PWD/target/packagers/bin:$$PATH" cargo generate-rpm --set-metadata 'release = "2"' --output target/packages/next/
 	@ls target/packages/*.rpm
 
-system: prepare deb
+system: prepare deb rpm
 	@.ci/instruments
 	STORM=whole cargo test --locked --release --test it m_service -- --nocapture --test-threads 1
-	cargo test --locked --release --test system -- --nocapture
+	cargo test --locked --release --test system -- --nocapture --test-threads 1
 
 test: prepare
 	@.ci/instruments

@@ -116,3 +116,21 @@ fn rate(per_second: f64) -> String {
         rate => format!("{:.1}k", rate / 1_000.0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_starves_while_somebody_does_not_move() {
+        let start = Instant::now();
+        let mut watchdog = Watchdog { period: Some(Duration::from_secs(1)), fed: start };
+        let later = |seconds| start + Duration::from_secs(seconds);
+        watchdog.feed(start, || panic!("it is not time to"));
+        watchdog.feed(later(2), || false);
+        assert_eq!(watchdog.fed, start);
+        watchdog.feed(later(3), || true);
+        assert_eq!(watchdog.fed, later(3));
+        Watchdog { period: None, fed: start }.feed(later(9), || panic!("nobody has asked for it"));
+    }
+}

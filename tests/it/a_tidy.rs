@@ -106,6 +106,19 @@ const MUST_NOT_IMPORT: &[(&str, &[&str], &[&str])] = &[
     ("feed/", &["api", "master", "worker", "etl", "dev"], &[]),
     ("master/", &["cache", "db", "api", "etl", "dev", "worker", "feed"], &["master/spawn.rs"]),
     ("etl/", &["feed", "cache", "api", "master", "worker", "dev"], &[]),
+    ("machine/", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "heritage", "slots"], &[]),
+    ("config/", &["db", "api", "master", "worker", "feed", "etl", "dev", "heritage", "slots"], &[]),
+    ("logging.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "heritage", "slots"], &[]),
+    ("keep.rs", &["db", "api", "master", "worker", "feed", "etl", "dev", "config"], &[]),
+    ("succession.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "config"], &[]),
+    ("control.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "config"], &[]),
+    ("heritage.rs", &["db", "api", "master", "worker", "feed", "etl", "dev"], &[]),
+    // Those look at a server from outside: by its memory, its socket or its answers.
+    ("ask.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "heritage"], &[]),
+    ("inspect/", &["db", "api", "master", "worker", "feed", "etl", "dev", "heritage"], &[]),
+    ("doctor/", &["api", "master", "worker", "feed", "etl", "dev", "heritage"], &[]),
+    ("capacity.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "heritage"], &[]),
+    ("setup/", &["cache", "api", "master", "worker", "feed", "etl", "dev", "heritage"], &[]),
 ];
 
 #[test]

@@ -1,4 +1,4 @@
-//! A Debian 12 with a systemd of its own, booted in a container (systemd-nspawn): made once, copied for each run, thrown away.
+//! A Debian with a systemd of its own, booted in a container (systemd-nspawn): made once, copied for each run, thrown away.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use crate::support::eventually;
 
 /// What is in it from the beginning.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,curl,ca-certificates,postgresql,procps";
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,curl,ca-certificates,postgresql,procps,rpm";
 
 pub struct Machine {
     root: PathBuf,
@@ -38,23 +38,25 @@ fn run(command: &mut Command) {
     assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// The system that all machines are copies of.
-fn template(dir: &Path) -> PathBuf {
-    let (template, unfinished) = (dir.join("template"), dir.join("template.new"));
+/// The system that all machines of a suite are copies of.
+fn template(dir: &Path, suite: &str) -> PathBuf {
+    let (template, unfinished) = (dir.join(suite), dir.join(format!("{suite}.new")));
     if template.exists() {
         return template;
     }
-    println!("making a Debian 12 in {} …", template.display());
+    println!("making a Debian {suite} in {} …", template.display());
     let _ = fs::remove_dir_all(&unfinished);
     fs::create_dir_all(dir).unwrap();
     run(Command::new("debootstrap")
-        .args(["--variant=minbase", &format!("--include={PACKAGES}"), "bookworm"])
+        .args(["--variant=minbase", &format!("--include={PACKAGES}"), suite])
         .arg(&unfinished));
-    for file in ["etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d", "etc/resolv.conf"] {
+    for file in ["etc/apt/apt.conf.d", "etc/resolv.conf"] {
         let _ = Command::new("cp").args(["-rLT", &format!("/{file}")]).arg(unfinished.join(file)).output();
     }
     // It shares this machine's network: PostgreSQL stays on its socket.
-    let settings = unfinished.join("etc/postgresql/15/main/conf.d");
+    let version =
+        fs::read_dir(unfinished.join("etc/postgresql")).unwrap().flatten().next().expect("it has PostgreSQL");
+    let settings = version.path().join("main/conf.d");
     fs::create_dir_all(&settings).unwrap();
     fs::write(settings.join("socket.conf"), "listen_addresses = ''\n").unwrap();
     fs::rename(&unfinished, &template).unwrap();
@@ -62,9 +64,9 @@ fn template(dir: &Path) -> PathBuf {
 }
 
 impl Machine {
-    /// A fresh one, below `dir`, that has booted.
-    pub fn boot(dir: &Path) -> Machine {
-        let template = template(dir);
+    /// A fresh one of a Debian's suite, below `dir`, that has booted.
+    pub fn boot(dir: &Path, suite: &str) -> Machine {
+        let template = template(dir, suite);
         let root = dir.join("machine");
         let _ = fs::remove_dir_all(&root);
         run(Command::new("cp").arg("-a").arg(&template).arg(&root));

@@ -33,11 +33,13 @@ fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("below target").to_path_buf()
 }
 
-/// The newest package that was built.
-fn package() -> PathBuf {
-    let packages = std::fs::read_dir(target().join("packages")).expect("make deb has built one").flatten();
-    let debs = packages.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "deb"));
-    debs.max_by_key(|path| path.metadata().unwrap().modified().unwrap()).expect("make deb has built one")
+/// The newest package that was built in a directory.
+fn package(dir: &str, kind: &str) -> PathBuf {
+    let all = std::fs::read_dir(target().join(dir)).expect("make deb rpm has built some").flatten();
+    let packages = all.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == kind));
+    packages
+        .max_by_key(|path| path.metadata().unwrap().modified().unwrap())
+        .expect("make deb rpm has built one")
 }
 
 /// The same, as the next version.
@@ -91,33 +93,114 @@ impl Service {
     }
 }
 
-#[test]
-fn the_package_in_a_booted_debian() {
+/// A machine with the packages in it. None: none can be had here, which is told.
+fn boot(suite: &str) -> Option<Service> {
     if let Some(why) = machine::obstacle() {
-        return println!("passed over: {why}");
+        println!("passed over: {why}");
+        return None;
     }
     let dir = target().join("system");
-    let package = package();
-    let service = Service { machine: Machine::boot(&dir), port: free_port(), start: Instant::now() };
-    service.tell("a Debian 12 has booted");
-    std::fs::copy(&package, service.machine.path("/root/catwalk.deb")).unwrap();
-    std::fs::copy(next_package(&package, &dir), service.machine.path("/root/next.deb")).unwrap();
-    install(&service);
+    let start = Instant::now();
+    let service = Service { machine: Machine::boot(&dir, suite), port: free_port(), start };
+    let systemd = service.machine.sh("systemctl --version | head -n 1");
+    service.tell(&format!("a Debian {suite} has booted, {systemd}"));
+    let deb = package("packages", "deb");
+    for (file, name) in [
+        (deb.clone(), "catwalk.deb"),
+        (next_package(&deb, &dir), "next.deb"),
+        (package("packages", "rpm"), "catwalk.rpm"),
+        (package("packages/next", "rpm"), "next.rpm"),
+    ] {
+        std::fs::copy(file, service.machine.path("/root").join(name)).unwrap();
+    }
+    Some(service)
+}
+
+#[test]
+fn the_package_in_a_booted_debian() {
+    let Some(service) = boot("bookworm") else { return };
+    let said = service.machine.sh("apt-get install -y -q --no-install-recommends /root/catwalk.deb");
+    assert!(said.contains("catwalk setup"), "{said}");
+    set_up(&service);
     reload(&service);
     outlive_a_restart(&service);
     survive_crashes(&service);
-    upgrade(&service);
+    // Where the database is only the unit knows.
+    let url = service.machine.sh("sed -n 's/^url = //p' /etc/catwalk/catwalk.toml");
+    service.machine.sh("sed -i 's/^url = /#url = /' /etc/catwalk/catwalk.toml");
+    let drop_in = format!("[Service]\nEnvironment=CATWALK_DATABASE_URL={}\n", url.trim_matches('"'));
+    service.machine.write("/etc/systemd/system/catwalk.service.d/database.conf", &drop_in);
+    service.machine.sh("systemctl daemon-reload && systemctl restart catwalk");
+    service.is_warm("it is cached");
+    upgrade(&service, "apt-get install -y -q --no-install-recommends /root/next.deb");
     lose_the_database(&service);
     run_out_of_descriptors(&service);
     seal(&service);
     refuse_a_bad_configuration(&service);
+    come_back(&service);
     purge(&service);
 }
 
-fn install(service: &Service) {
+/// What a systemd from 254 on can do beyond.
+#[test]
+fn a_newer_systemd_reloads_by_signal_and_keeps_the_cache_over_a_stop() {
+    let Some(service) = boot("trixie") else { return };
     let machine = &service.machine;
-    let said = machine.sh("apt-get install -y -q --no-install-recommends /root/catwalk.deb");
+    machine.sh("apt-get install -y -q --no-install-recommends /root/catwalk.deb");
+    set_up(&service);
+    machine.sh("mkdir -p /etc/systemd/system/catwalk.service.d && cp /usr/share/catwalk/systemd/254.conf /etc/systemd/system/catwalk.service.d/");
+    machine.sh("systemctl daemon-reload && systemctl restart catwalk");
+    assert_eq!(machine.show("Type"), "notify-reload");
+    (1..=300).for_each(|id| assert_eq!(service.get(&format!("/products/{id}")).status, 200));
+    service.is_warm("it is cached");
+    service.under_load("10 × systemctl reload, by signal", |_| {
+        for _ in 0..10 {
+            machine.sh("systemctl reload catwalk");
+        }
+    });
+    assert_eq!(
+        machine.journal().matches("reload: done").count(),
+        10,
+        "each was waited for: {}",
+        machine.journal()
+    );
+    machine.sh("systemctl stop catwalk && systemctl start catwalk");
+    let reply = service.get("/products/9");
+    assert_eq!(reply.header("cache-status"), Some("catwalk; hit"), "{}", machine.journal());
+    service.tell("the first request after a stop and a start was a hit");
+    upgrade(&service, "apt-get install -y -q --no-install-recommends /root/next.deb");
+    machine.sh("systemctl reload catwalk && systemctl stop catwalk && systemctl start catwalk");
+    assert_eq!(service.get("/products/9").header("cache-status"), Some("catwalk; hit"));
+    service.tell("the same with the next version");
+}
+
+/// Debian's rpm knows nothing of what dpkg has installed, so what a package needs is not looked at; its scripts are.
+#[test]
+fn the_rpm_in_a_booted_machine() {
+    let Some(service) = boot("bookworm") else { return };
+    let machine = &service.machine;
+    let said = machine.sh("rpm --install --nodeps /root/catwalk.rpm");
     assert!(said.contains("catwalk setup"), "{said}");
+    set_up(&service);
+    service.under_load("10 × systemctl reload", |_| {
+        (0..10).for_each(|_| drop(machine.sh("systemctl reload catwalk")));
+    });
+    upgrade(&service, "rpm --upgrade --nodeps /root/next.rpm");
+    assert!(machine.sh("cat /etc/catwalk/catwalk.toml").contains(&service.address()), "settings are kept");
+    machine.sh("rpm --erase catwalk");
+    assert!(!machine.try_sh("systemctl is-active catwalk").0);
+    assert!(machine.try_sh("pgrep catwalk").1.is_empty());
+    let left = machine.sh("ls -d /usr/bin/catwalk /usr/lib/catwalk /usr/share/catwalk /usr/share/doc/catwalk /usr/lib/systemd/system/catwalk* /run/catwalk /etc/systemd/system/*/catwalk* 2>/dev/null || true");
+    assert!(left.is_empty(), "{left}");
+    assert!(
+        machine.path("/etc/catwalk/catwalk.toml.rpmsave").exists(),
+        "settings that were changed are kept"
+    );
+    service.tell("rpm --erase: what is left are settings, logs, user and database");
+}
+
+fn set_up(service: &Service) {
+    let machine = &service.machine;
     let listen = format!("s/^listen = .*/listen = \"{}\"/", service.address());
     let more = format!("admin.listen = \"127.0.0.1:{}\"\\nhttp.write_rate = 0", free_port());
     machine.sh(&format!("sed -i -e '{listen}' -e '1i {more}' /etc/catwalk/catwalk.toml"));
@@ -125,7 +208,7 @@ fn install(service: &Service) {
     let said = machine.sh("catwalk setup");
     assert!(said.contains("it has no password") && said.contains("memory to fit beside catwalk"), "{said}");
     assert!(!machine.try_sh("grep -rE '://[^/ ]*:[^/ ]*@' /etc/catwalk").0, "no address has a password");
-    service.tell("apt install, catwalk setup");
+    service.tell("installed, catwalk setup");
     machine.sh("systemctl enable --now catwalk");
     machine.sh("setpriv --reuid catwalk --regid catwalk --init-groups catwalk seed --products 300");
     let status = machine.sh("systemctl status catwalk --no-pager");
@@ -200,13 +283,11 @@ fn survive_crashes(service: &Service) {
     service.tell("a hanging master was replaced by systemd's watchdog");
 }
 
-fn upgrade(service: &Service) {
+fn upgrade(service: &Service, command: &str) {
     let machine = &service.machine;
     let (main, restarts) = (machine.show("MainPID"), machine.show("NRestarts"));
     let mut said = String::new();
-    service.under_load("apt install of the next version", |_| {
-        said = machine.sh("apt-get install -y -q --no-install-recommends /root/next.deb");
-    });
+    service.under_load("the next version", |_| said = machine.sh(command));
     assert!(said.contains("the new version has taken over; no connection was lost"), "{said}");
     assert_ne!(machine.show("MainPID"), main);
     assert_eq!(machine.show("NRestarts"), restarts);
@@ -281,6 +362,19 @@ fn refuse_a_bad_configuration(service: &Service) {
     service.tell("a bad configuration: exit status 78, no restart");
 }
 
+/// Removed and installed again it is as it was.
+fn come_back(service: &Service) {
+    let machine = &service.machine;
+    machine.sh("systemctl disable catwalk.socket && apt-get remove -y -q catwalk");
+    assert!(!machine.try_sh("systemctl start catwalk").0);
+    machine.sh("apt-get install -y -q --no-install-recommends /root/next.deb");
+    assert_eq!(machine.try_sh("systemctl is-enabled catwalk").1, "enabled", "as before");
+    assert_eq!(machine.try_sh("systemctl is-enabled catwalk.socket").1, "disabled", "as before");
+    machine.sh("systemctl start catwalk");
+    eventually("it is ready", || service.get("/readyz").status == 200);
+    service.tell("removed and installed again: enabled as before");
+}
+
 fn purge(service: &Service) {
     let machine = &service.machine;
     machine.sh("apt-get remove -y -q catwalk");
@@ -289,13 +383,9 @@ fn purge(service: &Service) {
     assert!(machine.path("/etc/catwalk/catwalk.toml").exists(), "settings stay until a purge");
     machine.sh("apt-get purge -y -q catwalk");
     let left = machine.sh("find / -xdev \\( -path /proc -o -path /sys -o -path /root -o -path /var/lib/dpkg -o -path /var/cache -o -path /var/log/journal -o -path /var/lib/postgresql -o -path /run \\) -prune -o -iname '*catwalk*' -print; ls -d /run/catwalk 2>/dev/null || true");
-    let expected = |line: &&str| {
-        line.starts_with("/etc/systemd/system/catwalk")
-            || line.starts_with("/var/log/")
-            || line.starts_with("/var/lib/systemd")
-    };
+    let expected = |line: &&str| line.starts_with("/var/log/") || line.starts_with("/var/lib/systemd");
     let unexpected: Vec<&str> = left.lines().filter(|line| !expected(line)).collect();
     assert!(unexpected.is_empty(), "{left}");
     assert!(machine.sh("getent passwd catwalk").contains("catwalk"), "its number may be on files elsewhere");
-    service.tell("removed and purged; what is left: the user, the database, an administrator's own drop-ins of the socket");
+    service.tell("removed and purged; what is left: the user and the database");
 }
