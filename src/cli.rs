@@ -23,7 +23,7 @@ pub enum Command {
     /// Serve with a private PostgreSQL and a demonstration catalogue: nothing to set up.
     Dev(Dev),
     /// Serve with the database of the configuration.
-    Serve(Settings),
+    Serve(Serve),
     /// Have a running server read its settings anew: workers are replaced one after the other, and no request is lost.
     Reload(Ask),
     /// Have the binary that lies in its place take over from a running server, which goes on if that can't serve.
@@ -120,6 +120,15 @@ pub struct Settings {
     pub database_url: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub struct Serve {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Directory of a front end of one's own, served from / instead of the shop below /shop/.
+    #[arg(long = "static", value_name = "DIR")]
+    pub static_directory: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct Dev {
     /// Where the private cluster lives.
@@ -140,6 +149,9 @@ pub struct Dev {
     /// Shared memory for the cache, as in 64MiB; 0 turns it off.
     #[arg(long, value_name = "SIZE")]
     pub cache_size: Option<String>,
+    /// Directory of a front end of one's own, served from / instead of the shop below /shop/.
+    #[arg(long = "static", value_name = "DIR")]
+    pub static_directory: Option<PathBuf>,
     /// TOML file with settings.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -12,6 +12,7 @@ use may_minihttp::Tls;
 use crate::cache::arena::Purpose;
 use crate::cache::Arena;
 use crate::config::{Config, RuntimeDir, TlsFiles};
+use crate::front::Front;
 use crate::keep::{self, Kept};
 use crate::limits::workers_room;
 use crate::metrics::MetricsPage;
@@ -23,10 +24,11 @@ use crate::succession::{Inheritance, Listeners};
 use crate::throttle::Throttle;
 use crate::topology::Topology;
 
-/// Settings, with the certificate that was read for them.
+/// Settings, with the certificate and the front end that were read for them.
 pub struct InForce {
     pub config: Config,
     tls: Option<Arc<Tls>>,
+    front: Arc<Front>,
     version: u64,
 }
 
@@ -55,6 +57,7 @@ pub struct Heritage {
     /// The same for HTTPS; empty where none is served.
     pub https: Listeners,
     pub tls: Option<Arc<Tls>>,
+    pub front: Arc<Front>,
     /// For whoever runs this server; every worker accepts from each.
     pub admin: Listeners,
     /// Workers to begin with.
@@ -90,18 +93,19 @@ impl Heritage {
         Ok([self.arena.memory().reopen()?, self.metrics.memory().reopen()?])
     }
 
-    /// Takes settings over for the workers that are forked from now on, with certificate and key as they are now; returns those in force
+    /// Takes settings over for the workers that are forked from now on, with certificate, key and front end as they are now; returns those in force
     /// until now.
     ///
     /// # Errors
-    /// Why certificate or key can't be used; nothing has changed then.
+    /// Why certificate, key or front end can't be used; nothing has changed then.
     pub fn renew(&mut self, config: Config) -> Result<InForce> {
         let tls = match (&self.tls, &config.tls) {
             (Some(_), Some(files)) => Some(Arc::new(read_tls(files)?)),
             _ => self.tls.clone(),
         };
+        let front = Arc::new(Front::load(&config)?);
         self.reloads += 1;
-        Ok(self.replace(InForce { config, tls, version: self.reloads }))
+        Ok(self.replace(InForce { config, tls, front, version: self.reloads }))
     }
 
     /// The same with a certificate that was read.
@@ -109,6 +113,7 @@ impl Heritage {
         InForce {
             config: std::mem::replace(&mut self.config, by.config),
             tls: std::mem::replace(&mut self.tls, by.tls),
+            front: std::mem::replace(&mut self.front, by.front),
             version: std::mem::replace(&mut self.version, by.version),
         }
     }
@@ -125,6 +130,7 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
     let http = listeners(http, Some(config.listen), workers, "--listen")?;
     let https = listeners(https, config.tls.as_ref().map(|files| files.listen), workers, "tls.listen =")?;
     let tls = config.tls.as_ref().map(|files| read_tls(files).map(Arc::new)).transpose()?;
+    let front = Arc::new(Front::load(&config)?);
     let admin = admin_listener(admin, &config)?;
     let address = http.address().context("asking for the listener's address")?;
     config.set_address(address);
@@ -161,6 +167,7 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
         address,
         https,
         tls,
+        front,
         admin,
         workers,
         cpus: config.machine().cpus.clone(),

@@ -13,6 +13,7 @@ pub mod dev; // everything at once, nothing to set up
 pub mod doctor; // what should be mended
 pub mod etl; // archives and made-up catalogues in
 pub mod feed; // the change table to fences and watermark
+pub mod front; // the shop, or a front end of somebody's own
 pub mod heritage; // what crosses fork
 pub mod inspect; // `catwalk cache`
 pub mod keep; // the arena over a restart

@@ -1,11 +1,11 @@
 //! Parse, dispatch one command, print the error chain, exit.
 //! Runs in: master | offline.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use catwalk::cli::{Check, Cli, Command, Export, Job, Load, Migrate, Seed, Settings};
+use catwalk::cli::{Check, Cli, Command, Export, Job, Load, Migrate, Seed, Serve, Settings};
 use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<i32> {
     match command {
         Command::Dev(args) => dev::run(&args),
-        Command::Serve(settings) => serve(settings),
+        Command::Serve(args) => serve(args),
         Command::Reload(args) => ask::reload(&args),
         Command::Upgrade(args) => ask::upgrade(&args),
         Command::Check(args) => check(&args),
@@ -59,15 +59,22 @@ fn sources(settings: &Settings) -> Result<Sources> {
     Ok(sources)
 }
 
+fn serve_sources(args: &Serve) -> Result<Sources> {
+    let mut sources = sources(&args.settings)?;
+    sources.flag("--static", "static", args.static_directory.as_deref().map(Path::display));
+    Ok(sources)
+}
+
 fn read(settings: &Settings) -> Result<Config> {
     let config = Config::new(sources(settings)?)?;
     logging::start(config.log, config.log_format);
     Ok(config)
 }
 
-fn serve(settings: Settings) -> Result<i32> {
+fn serve(args: Serve) -> Result<i32> {
     let program = program().context("finding this program")?;
-    let config = read(&settings)?;
+    let config = Config::new(serve_sources(&args)?)?;
+    logging::start(config.log, config.log_format);
     db::addresses(&config.nodes(), "catwalk")?;
     let events = Events::open()?;
     let mut born_with = Inheritance::take()?;
@@ -78,7 +85,7 @@ fn serve(settings: Settings) -> Result<i32> {
         log::info!("serving https://{tls}");
     }
     let reread = move |before: &Config| {
-        let renewed = before.renewed(sources(&settings)?)?;
+        let renewed = before.renewed(serve_sources(&args)?)?;
         db::addresses(&renewed.0.nodes(), "catwalk")?;
         Ok(renewed)
     };

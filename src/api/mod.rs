@@ -42,6 +42,7 @@ use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::db::Nodes;
+use crate::front::Front;
 use crate::metrics::{Counter, SlotMetrics};
 use crate::os::clock;
 use crate::slots::Slots;
@@ -66,6 +67,7 @@ pub struct Site {
     pub policy: Policy,
     pub audit: Arc<Audit>,
     pub access: Access,
+    pub front: Arc<Front>,
     /// Whether the database was found to be what this server needs, or why not; None: this worker has not looked yet.
     pub database_state: parking_lot::Mutex<Option<Result<(), String>>>,
     /// This box, to others.
@@ -81,6 +83,7 @@ impl Site {
         throttle: Throttle,
         slots: Slots,
         metrics: SlotMetrics,
+        front: Arc<Front>,
         id_seed: u64,
     ) -> Site {
         let (cache, nodes) = (fetcher.cache().clone(), fetcher.nodes().clone());
@@ -102,6 +105,7 @@ impl Site {
             policy,
             audit,
             access: Access::open(&config.access_log),
+            front,
             database_state,
             box_id,
             request_ids,

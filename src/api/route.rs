@@ -262,7 +262,10 @@ fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, rout
         return reply::write_options(site, req, rsp, allow);
     }
     if route == Route::Nowhere {
-        return Problem::no_route().write(site, req, rsp);
+        if !is_read || !web::show_front(site, req, rsp, path) {
+            Problem::no_route().write(site, req, rsp);
+        }
+        return;
     }
     let is_allowed = match is_read {
         true => allow.starts_with("GET"),

@@ -1,10 +1,12 @@
-//! Pages that are part of the binary: the description of the API, and a page to try it.
+//! Pages: the description of the API, one to try it, and the front end.
 //! Runs in: worker.
 
 use may_minihttp::{Request, Response};
 
+use crate::api::conditional::{coding, none_match_hits, write_etag, Accepted};
 use crate::api::reply::{write_cors, write_validated};
 use crate::api::Site;
+use crate::front::{File, Found};
 
 /// A page of `web/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,4 +39,41 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, page: Pa
     }
     write_cors(site, req, rsp);
     write_validated(req, rsp, body.to_vec());
+}
+
+/// Whatever of the front end is at a path that is none of the API's. False: nothing.
+pub fn show_front(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, path: &str) -> bool {
+    let accepted = req.header("accept").unwrap_or_default();
+    let is_browser = accepted.windows(9).any(|word| word == b"text/html");
+    match site.front.find(path, is_browser) {
+        Some(Found::File(file)) => write_file(req, rsp, file),
+        Some(Found::SeeShop) => {
+            rsp.status_code(302, "Found").header("Location: /shop/").header("Vary: Accept");
+        }
+        None => return false,
+    }
+    true
+}
+
+fn write_file(req: &Request<'_, '_>, rsp: &mut Response<'_>, file: &File) {
+    let encoding = Accepted::read(req.header("accept-encoding")).choose(|encoding| file.has(encoding));
+    rsp.header(&format!("Content-Type: {}", file.content_type)).header("X-Content-Type-Options: nosniff");
+    rsp.header("Cache-Control: no-cache").header("Vary: Accept, Accept-Encoding");
+    if let Some(policy) = file.policy {
+        rsp.header(&format!("Content-Security-Policy: {policy}"));
+    }
+    let head = rsp.head_mut();
+    head.extend_from_slice(b"ETag: ");
+    write_etag(head, file.etag, encoding);
+    head.extend_from_slice(b"\r\n");
+    if req.header("if-none-match").is_some_and(|value| none_match_hits(value, file.etag)) {
+        rsp.status_code(304, "Not Modified");
+        return;
+    }
+    if let Some(coding) = coding(encoding) {
+        rsp.head_mut().extend_from_slice(b"Content-Encoding: ");
+        rsp.head_mut().extend_from_slice(coding);
+        rsp.head_mut().extend_from_slice(b"\r\n");
+    }
+    rsp.body_mut().extend_from_slice(file.body(encoding));
 }

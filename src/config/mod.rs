@@ -282,6 +282,10 @@ pub struct Config {
     pub listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
     pub public_url: String,
+    /// Of a front end of one's own.
+    pub static_directory: Option<PathBuf>,
+    /// Empty: none.
+    pub loader_io: String,
     pub campus: String,
     pub runtime_dir: RuntimeDir,
     pub log: log::LevelFilter,
@@ -334,6 +338,8 @@ impl Config {
             listen: s.parse("listen", parse_address)?,
             admin_listen: s.parse("admin.listen", parse_no_address)?,
             public_url: s.parse("public_url", parse_public_url)?,
+            static_directory: s.parse("static", |v| Ok(Some(PathBuf::from(v)).filter(|_| !v.is_empty())))?,
+            loader_io: s.parse("loader_io", parse_loader_io)?,
             campus: text("campus")?,
             runtime_dir: s.parse("runtime_dir", parse_runtime_dir)?,
             log: s.parse("log", |v| {

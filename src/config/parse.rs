@@ -77,6 +77,14 @@ pub(super) fn parse_staleness(text: &str) -> Result<Duration, String> {
 }
 
 /// Addresses of replicas.
+pub(super) fn parse_loader_io(text: &str) -> Result<String, String> {
+    let is_token = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match text.is_empty() || text.strip_prefix("loaderio-").is_some_and(is_token) {
+        true => Ok(text.to_string()),
+        false => Err("expected loader.io's token, as in loaderio-0123456789abcdef0123456789abcdef".into()),
+    }
+}
+
 pub(super) fn parse_replicas(text: &str) -> Result<Vec<String>, String> {
     let addresses = parse_list(text);
     if let Some(bad) = addresses.iter().position(|address| !address.contains("://")) {

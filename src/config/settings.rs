@@ -25,6 +25,8 @@ pub const SETTINGS: &[Setting] = &[
     fixed("admin.listen", "127.0.0.1:9180", "address and port of /metrics, beside /healthz and /readyz; not for the public; empty: none"),
     fixed("public_url", "", "address that clients see, for absolute URLs of generated pictures; empty: http:// and the listen address"),
     setting("workers", "auto", "worker processes; auto: one a core this process may use"),
+    setting("static", "", "directory of a front end of one's own, served from / instead of the shop below /shop/; its files are read at start and at each reload; the API's paths come first, a browser that asks for a path without a dot which is no file gets index.html"),
+    setting("loader_io", "", "token of loader.io, as in loaderio-0123456789abcdef0123456789abcdef: the page that proves to it whose server this is"),
     fixed("campus", "hr-rfp", "the campus word of product answers"),
     fixed("runtime_dir", "auto", "directory of this user's own in which a running server is found by `catwalk cache`, and, where no service manager keeps descriptors, its cache over a restart; auto: $RUNTIME_DIRECTORY, /run/catwalk for root, else $XDG_RUNTIME_DIR/catwalk; empty: none"),
     setting("log", "info", "error, warn, info, debug or trace"),

@@ -90,6 +90,7 @@ fn sources(args: &cli::Dev, dir: &Path, database_url: &str) -> Result<Sources> {
     sources.flag("--listen", "listen", args.listen);
     sources.flag("--workers", "workers", args.workers.as_deref());
     sources.flag("--cache-size", "cache.size", args.cache_size.as_deref());
+    sources.flag("--static", "static", args.static_directory.as_deref().map(Path::display));
     sources.flag("dev's own cluster", "database.url", Some(database_url));
     sources.default_to("dev's own token", "http.admin_token_file", token_file(dir).display());
     sources.default_to("dev's own directory", "runtime_dir", dir.join("run").display());
@@ -208,7 +209,7 @@ fn make_database(url: &str) -> Result<()> {
 
 fn announce(url: &str, admin: &str, dir: &Path) -> String {
     format!(
-        "\ncatwalk serves {url}\n\n  see   {url}/docs  every call, to be tried\n  try   curl {url}/products/1\n        \
+        "\ncatwalk serves {url}\n\n  see   {url}/shop/  a storefront\n        {url}/docs  every call, to be tried\n  try   curl {url}/products/1\n        \
          curl '{url}/reviews?product_id=1'\n        curl '{url}/qa/questions?product_id=1'\n        \
          curl -X PUT {url}/reviews/1/helpful\n        curl '{url}/api/images?shoe_id=1'\n        \
          curl -H \"Authorization: Bearer $(cat '{}')\" {url}/admin/products/1\n        \

@@ -136,6 +136,7 @@ impl Worker {
             heritage.throttle.clone(),
             heritage.slots.clone(),
             metrics,
+            heritage.front.clone(),
             id_seed,
         ));
         let limits = Limits {

@@ -108,7 +108,11 @@ const MUST_NOT_IMPORT: &[(&str, &[&str], &[&str])] = &[
     ("etl/", &["feed", "cache", "api", "master", "worker", "dev"], &[]),
     ("machine/", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "heritage", "slots"], &[]),
     ("config/", &["db", "api", "master", "worker", "feed", "etl", "dev", "heritage", "slots"], &[]),
-    ("logging.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "heritage", "slots"], &[]),
+    (
+        "logging.rs",
+        &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "heritage", "slots"],
+        &[],
+    ),
     ("keep.rs", &["db", "api", "master", "worker", "feed", "etl", "dev", "config"], &[]),
     ("succession.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "config"], &[]),
     ("control.rs", &["db", "cache", "api", "master", "worker", "feed", "etl", "dev", "config"], &[]),

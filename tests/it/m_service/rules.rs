@@ -26,6 +26,11 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
     );
     manager.signal(Signal::SIGHUP);
     eventually("the log says so too", || manager.log().matches("unknown key \"what\"").count() >= 2);
+    let text = std::fs::read_to_string(manager.config()).unwrap();
+    std::fs::write(manager.config(), text.replace("workers = 2", "workers = 9").replace("what = \"x\"", ""))
+        .unwrap();
+    let told = String::from_utf8_lossy(&manager.ask("reload").stderr).into_owned();
+    assert!(told.contains("there is room for") && told.contains("not for 9"), "{told}");
     assert_eq!(manager.workers(), before);
 }
 
@@ -83,16 +88,41 @@ fn an_upgrade_keeps_cache_counts_and_listeners() {
 }
 
 #[test]
+fn an_upgrade_whose_answers_differ_begins_with_a_cache_of_its_own_and_keeps_that() {
+    let manager = Manager::new(0);
+    manager.start();
+    assert_eq!(get(&manager, "/products/7").json()["campus"], "hr-rfp");
+    let master = manager.main();
+    manager.configure("campus = \"elsewhere\"");
+    manager.have("upgrade");
+    eventually("it is another master", || manager.main() != master && is_gone(master));
+    eventually("its own answers are cached", || {
+        let reply = get(&manager, "/products/7");
+        assert_eq!(reply.json()["campus"], "elsewhere");
+        reply.header("cache-status") == Some("catwalk; hit")
+    });
+    manager.stop();
+    manager.start();
+    let reply = get(&manager, "/products/7");
+    assert_eq!(reply.header("cache-status"), Some("catwalk; hit"), "{}", manager.log());
+    assert_eq!(reply.json()["campus"], "elsewhere");
+}
+
+#[test]
 fn an_upgrade_to_what_does_not_serve_is_backed_out() {
     let manager = Manager::new(0);
     manager.start();
     let (master, workers) = (manager.main(), manager.workers());
     let script = |text: &str| Some(format!("#!/bin/sh\n{text}\n"));
-    // What is not there, what ends, and what becomes something else that ends.
+    // Told that it can take over, this one has given up its feed by the time that the other ends.
+    let liar = "IFS=: read -ra names <<<\"$LISTEN_FDNAMES\"; for n in \"${!names[@]}\"; do [ \"${names[n]}\" = master ] && line=$((n + 3)); done\n\
+                printf 'serving\\n' >&\"$line\"; sleep 1; exit 1";
+    // What is not there, what ends, what becomes something else that ends, and what ends late.
     for (binary, why) in [
         (None, "can't be run"),
         (script("exit 1"), "it ended before it served"),
         (script("exec /bin/false"), "it ended before it served"),
+        (Some(format!("#!/bin/bash\n{liar}\n")), "it ended before it served"),
     ] {
         std::fs::remove_file(&manager.program).unwrap();
         if let Some(binary) = binary {
@@ -105,6 +135,10 @@ fn an_upgrade_to_what_does_not_serve_is_backed_out() {
         assert!(!out.status.success() && told.contains("backed out") && told.contains(why), "{told}");
         assert_eq!((manager.main(), manager.workers()), (master, workers.clone()));
         assert_eq!(get(&manager, "/products/1").status, 200);
+        eventually("changes are followed", || {
+            std::thread::sleep(Duration::from_millis(300));
+            get(&manager, "/products/1").header("cache-status") == Some("catwalk; hit")
+        });
         if !manager.program.exists() {
             std::fs::write(&manager.program, "").unwrap();
         }
@@ -266,6 +300,15 @@ fn a_signal_to_reload_is_kept_until_it_can_be_done() {
     eventually("the successor does it", || {
         manager.main() != master && (0..10).all(|_| max_age(&manager) == 4)
     });
+    // Whoever has not heard yet who is the server now still sends it to the one before, which is there while a client is.
+    let mut idle = Connection::open(&manager.address());
+    assert_eq!(idle.get("/products/1").status, 200);
+    let before = manager.main();
+    manager.have("upgrade");
+    eventually("it is another master", || manager.main() != before);
+    manager.configure("[http]\nmax_age = \"5s\"");
+    kill(before, Signal::SIGHUP).expect("it is there still");
+    eventually("the signal is passed on", || (0..10).all(|_| max_age(&manager) == 5));
 }
 
 #[test]

@@ -1,0 +1,327 @@
+//! The front end: the shop that is part of the binary, or a directory of somebody's own; read and compressed once, served from memory.
+//! Runs in: master (read), worker (found).
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{ensure, Context, Result};
+use brotli::enc::BrotliEncoderParams;
+use libdeflater::{CompressionLvl, Compressor};
+
+use crate::cache::record::etag_of;
+use crate::cache::Encoding;
+use crate::config::Config;
+use crate::limits::{FRONT_DEPTH_MAX, FRONT_FILES_MAX, FRONT_SIZE_MAX_BYTES};
+
+/// What is served where nothing else is: the router of the front end knows the path.
+const INDEX: &str = "index.html";
+
+/// The shop's files, by their names below `/shop/`.
+const SHOP: &[(&str, &[u8])] = &[
+    (INDEX, include_bytes!("../web/shop/index.html")),
+    ("icon.svg", include_bytes!("../web/shop/icon.svg")),
+    ("style.css", include_bytes!("../web/shop/style.css")),
+    ("app.js", include_bytes!("../web/shop/app.js")),
+    ("api.js", include_bytes!("../web/shop/api.js")),
+    ("dom.js", include_bytes!("../web/shop/dom.js")),
+    ("catalogue.js", include_bytes!("../web/shop/catalogue.js")),
+    ("product.js", include_bytes!("../web/shop/product.js")),
+    ("reviews.js", include_bytes!("../web/shop/reviews.js")),
+    ("questions.js", include_bytes!("../web/shop/questions.js")),
+    ("cart.js", include_bytes!("../web/shop/cart.js")),
+];
+
+/// Its own scripts, styles and calls; pictures from wherever the catalogue has them.
+const SHOP_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' http: https:; \
+                           base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Media types by the ends of names (IANA).
+const TYPES: &[(&str, &str)] = &[
+    ("html", "text/html; charset=utf-8"),
+    ("css", "text/css; charset=utf-8"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("mjs", "text/javascript; charset=utf-8"),
+    ("json", "application/json; charset=utf-8"),
+    ("map", "application/json; charset=utf-8"),
+    ("webmanifest", "application/manifest+json"),
+    ("txt", "text/plain; charset=utf-8"),
+    ("xml", "application/xml; charset=utf-8"),
+    ("svg", "image/svg+xml"),
+    ("png", "image/png"),
+    ("jpg", "image/jpeg"),
+    ("jpeg", "image/jpeg"),
+    ("gif", "image/gif"),
+    ("webp", "image/webp"),
+    ("avif", "image/avif"),
+    ("ico", "image/vnd.microsoft.icon"),
+    ("woff", "font/woff"),
+    ("woff2", "font/woff2"),
+    ("ttf", "font/ttf"),
+    ("wasm", "application/wasm"),
+    ("pdf", "application/pdf"),
+    ("mp4", "video/mp4"),
+];
+
+/// A file, in the encodings that pay.
+pub struct File {
+    pub content_type: &'static str,
+    pub etag: u64,
+    /// Content-Security-Policy, where this server knows what the page does.
+    pub policy: Option<&'static str>,
+    identity: Vec<u8>,
+    gzip: Vec<u8>,
+    br: Vec<u8>,
+}
+
+impl File {
+    fn new(name: &str, identity: Vec<u8>, policy: Option<&'static str>) -> File {
+        let extension = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        let known = TYPES.iter().find(|(end, _)| *end == extension);
+        let content_type = known.map_or("application/octet-stream", |(_, media_type)| media_type);
+        let is_text =
+            content_type.contains("charset=") || content_type.contains("svg") || extension == "wasm";
+        let (gzip, br) = match is_text {
+            true => (if_smaller(gzip(&identity), &identity), if_smaller(br(&identity), &identity)),
+            false => Default::default(),
+        };
+        let is_page = content_type.starts_with("text/html");
+        File {
+            content_type,
+            etag: etag_of(&identity),
+            policy: policy.filter(|_| is_page),
+            identity,
+            gzip,
+            br,
+        }
+    }
+
+    pub fn has(&self, encoding: Encoding) -> bool {
+        !self.body(encoding).is_empty()
+    }
+
+    pub fn body(&self, encoding: Encoding) -> &[u8] {
+        match encoding {
+            Encoding::Gzip => &self.gzip,
+            Encoding::Br => &self.br,
+            Encoding::Identity => &self.identity,
+            Encoding::Zstd => &[],
+        }
+    }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut compressor = Compressor::new(CompressionLvl::best());
+    let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
+    let len = compressor.gzip_compress(body, &mut out).unwrap_or(0);
+    out.truncate(len);
+    out
+}
+
+fn br(body: &[u8]) -> Vec<u8> {
+    let params = BrotliEncoderParams { quality: 9, size_hint: body.len(), ..Default::default() };
+    let mut out = Vec::new();
+    match brotli::BrotliCompress(&mut &body[..], &mut out, &params) {
+        Ok(_) => out,
+        Err(_) => Vec::new(),
+    }
+}
+
+fn if_smaller(coded: Vec<u8>, body: &[u8]) -> Vec<u8> {
+    if coded.len() < body.len() {
+        coded
+    } else {
+        Vec::new()
+    }
+}
+
+/// What a path of the front end leads to.
+pub enum Found<'f> {
+    File(&'f File),
+    /// Elsewhere, for those who look at it.
+    SeeShop,
+}
+
+/// All files of a front end.
+pub struct Front {
+    files: HashMap<String, File>,
+    /// What all paths begin with.
+    root: &'static str,
+    /// A text that proves to loader.io whose server this is, and its page.
+    verification: Option<(String, File)>,
+}
+
+impl Front {
+    /// The shop, or what the settings have instead.
+    ///
+    /// # Errors
+    /// As [`Front::read`].
+    pub fn load(config: &Config) -> Result<Front> {
+        let mut front = match &config.static_directory {
+            Some(directory) => Front::read(directory)?,
+            None => Front::shop(),
+        };
+        let page = |token: &String| (token.clone(), File::new("token.txt", token.clone().into_bytes(), None));
+        front.verification = Some(&config.loader_io).filter(|token| !token.is_empty()).map(page);
+        Ok(front)
+    }
+
+    /// The shop, below `/shop/`.
+    fn shop() -> Front {
+        let files = SHOP
+            .iter()
+            .map(|(name, text)| (name.to_string(), File::new(name, text.to_vec(), Some(SHOP_POLICY))));
+        Front { files: files.collect(), root: "/shop/", verification: None }
+    }
+
+    /// All files below `directory`, but for those whose names begin with a dot; served from `/`.
+    ///
+    /// # Errors
+    /// What can't be read; that there is no index.html; that it is too much to be kept in memory.
+    fn read(directory: &Path) -> Result<Front> {
+        let mut front = Front { files: HashMap::new(), root: "/", verification: None };
+        let mut size = 0;
+        front
+            .read_below(directory, "", 0, &mut size)
+            .with_context(|| format!("static: reading {}", directory.display()))?;
+        ensure!(front.files.contains_key(INDEX), "static: {} has no {INDEX}", directory.display());
+        Ok(front)
+    }
+
+    fn read_below(&mut self, directory: &Path, above: &str, depth: usize, size: &mut u64) -> Result<()> {
+        ensure!(depth <= FRONT_DEPTH_MAX, "it is over {FRONT_DEPTH_MAX} directories deep");
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().ok().context("a name is not UTF-8")?;
+            if name.starts_with('.') {
+                continue;
+            }
+            let (path, name) = (entry.path(), format!("{above}{name}"));
+            let metadata = fs::metadata(&path).with_context(|| path.display().to_string())?;
+            if metadata.is_dir() {
+                self.read_below(&path, &format!("{name}/"), depth + 1, size)?;
+                continue;
+            }
+            *size += metadata.len();
+            ensure!(
+                *size <= FRONT_SIZE_MAX_BYTES && self.files.len() < FRONT_FILES_MAX,
+                "it has over {FRONT_FILES_MAX} files or {} MiB: what is large is better kept elsewhere, files are served from memory",
+                FRONT_SIZE_MAX_BYTES >> 20
+            );
+            let body = fs::read(&path).with_context(|| path.display().to_string())?;
+            self.files.insert(name.clone(), File::new(&name, body, None));
+        }
+        Ok(())
+    }
+
+    /// What is at a path, escapes undone; `is_browser`: somebody looks at it.
+    pub fn find(&self, path: &str, is_browser: bool) -> Option<Found<'_>> {
+        if let Some(page) = self.verifies(path) {
+            return Some(Found::File(page));
+        }
+        let Some(name) = self.name_of(path) else {
+            return (path == "/" && is_browser).then_some(Found::SeeShop);
+        };
+        let index = || match name.trim_end_matches('/') {
+            "" => INDEX.to_string(),
+            directory => format!("{directory}/{INDEX}"),
+        };
+        let file = self.files.get(name).or_else(|| self.files.get(&index()));
+        // The last part of a path that the front end's own router knows has no dot.
+        let is_route = || is_browser && !name.rsplit('/').next().unwrap_or_default().contains('.');
+        file.or_else(|| self.files.get(INDEX).filter(|_| is_route())).map(Found::File)
+    }
+
+    /// A path below the root, without it; the root's slash may be missing.
+    fn name_of<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let is_root = path == self.root.trim_end_matches('/');
+        path.strip_prefix(self.root).or(is_root.then_some(""))
+    }
+
+    /// loader.io asks for its token as a directory, a text or a page.
+    fn verifies(&self, path: &str) -> Option<&File> {
+        let (token, page) = self.verification.as_ref()?;
+        let rest = path.strip_prefix('/')?.strip_prefix(token.as_str())?;
+        matches!(rest, "" | "/" | ".txt" | ".html").then_some(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn type_at(front: &Front, path: &str, is_browser: bool) -> Option<&'static str> {
+        match front.find(path, is_browser) {
+            Some(Found::File(file)) => Some(file.content_type),
+            Some(Found::SeeShop) => Some("shop"),
+            None => None,
+        }
+    }
+
+    #[test]
+    fn the_shop_has_its_files_and_the_pages_of_its_router() {
+        let shop = Front::shop();
+        const HTML: Option<&str> = Some("text/html; charset=utf-8");
+        for path in ["/shop", "/shop/", "/shop/cart", "/shop/products/17"] {
+            assert_eq!(type_at(&shop, path, true), HTML, "{path}");
+        }
+        assert_eq!(type_at(&shop, "/shop/app.js", false), Some("text/javascript; charset=utf-8"));
+        assert_eq!(type_at(&shop, "/shop/other.js", true), None);
+        assert_eq!(type_at(&shop, "/shopping", true), None);
+        assert_eq!((type_at(&shop, "/", true), type_at(&shop, "/", false)), (Some("shop"), None));
+        let Some(Found::File(page)) = shop.find("/shop/", true) else { panic!("it has an index") };
+        assert!(page.policy.is_some() && page.has(Encoding::Br) && page.has(Encoding::Gzip));
+    }
+
+    #[test]
+    fn loader_io_finds_its_token() {
+        let token = "loaderio-0123456789abcdef0123456789abcdef";
+        let mut front = Front::shop();
+        let path = |end: &str| format!("/{token}{end}");
+        assert_eq!(type_at(&front, &path("/"), true), None);
+        front.verification = Some((token.into(), File::new("token.txt", token.into(), None)));
+        for end in ["", "/", ".txt", ".html"] {
+            let Some(Found::File(page)) = front.find(&path(end), false) else { panic!("{end}") };
+            assert_eq!(page.body(Encoding::Identity), token.as_bytes());
+        }
+        assert_eq!(type_at(&front, &path("0"), true), None);
+    }
+
+    #[test]
+    fn whatever_the_shop_links_to_is_part_of_it() {
+        let shop = Front::shop();
+        for (name, text) in SHOP {
+            let text = std::str::from_utf8(text).unwrap();
+            let quoted =
+                text.split(['"', '\'']).filter(|word| word.starts_with("/shop/") || word.starts_with("./"));
+            for word in quoted.filter(|word| word.rsplit('/').next().is_some_and(|last| last.contains('.'))) {
+                let path = word.replace("./", "/shop/");
+                assert!(type_at(&shop, &path, false).is_some(), "{name}: {word}");
+            }
+            assert!(!text.contains("//cdn") && !text.contains("src=\"http"), "{name} asks somebody else");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_ones_own_is_served_from_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = Front::read(dir.path()).err().unwrap().to_string();
+        assert!(missing.contains("has no index.html"), "{missing}");
+        fs::create_dir_all(dir.path().join("assets")).unwrap();
+        fs::write(dir.path().join("index.html"), "<p>Hello").unwrap();
+        fs::write(dir.path().join("assets/a.bundle.js"), "let a;").unwrap();
+        fs::write(dir.path().join(".secret"), "x").unwrap();
+        let front = Front::read(dir.path()).unwrap();
+        assert_eq!(type_at(&front, "/", false), Some("text/html; charset=utf-8"));
+        assert_eq!(type_at(&front, "/assets/a.bundle.js", false), Some("text/javascript; charset=utf-8"));
+        assert_eq!(type_at(&front, "/anything/else", true), Some("text/html; charset=utf-8"));
+        for path in ["/.secret", "/../etc/passwd", "/assets/none.js"] {
+            assert_eq!(type_at(&front, path, true), None, "{path}");
+        }
+        assert_eq!(
+            type_at(&front, "/anything/else", false),
+            None,
+            "who asks for data hears that there is none"
+        );
+    }
+}
