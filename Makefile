@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run papers deb rpm system test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
+.PHONY: help run papers deb rpm system browser test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -14,6 +14,7 @@ help:
 	@echo 'make deb, rpm  a package for Debian and Ubuntu, for Amazon Linux and Fedora, in target/packages'
 	@echo 'make system  200 reloads, 50 upgrades, 50 kills and 20 stops under load; then the package in a booted Debian with a systemd of its own'
 	@echo 'make api-fuzz  an hour of what the API description allows, and of what it does not'
+	@echo 'make browser  a visit to the storefront in a real browser: desktop, phone, in the dark, by keyboard; screenshots in target/browser/shots'
 	@echo 'make soak    the tests that kill, for 30 seconds each'
 	@echo 'make torture the shared cache: a death at each of its stores, 100,000 kills of its processes and 10^9 verified reads; an hour at most, and'
 	@echo '             stopped it goes on from there; TORTURE_KILLS=… TORTURE_READS=… for others'
@@ -67,6 +68,11 @@ lint:
 api-fuzz: prepare
 	@.ci/instruments
 	API_FUZZ_SECONDS=3600 cargo test --locked --release --test it h_described -- --nocapture
+
+browser: prepare
+	@.ci/instruments
+	VISIT=whole cargo test --locked --test it n_browser -- --nocapture
+	@ls target/browser/shots
 
 soak: prepare
 	SOAK_SECONDS=30 cargo test --locked --release --test it -- --nocapture killed

@@ -45,8 +45,13 @@ impl Seats {
         let Some(mut roll) = self.roll.take() else { return Rolled::Done };
         loop {
             if roll.at == self.workers() {
-                self.replace_feed(heritage);
-                return Rolled::Done;
+                // Whoever asks from now on gets an answer by the settings in force.
+                if self.all_retiring_drain(heritage) || now >= roll.deadline {
+                    self.replace_feed(heritage);
+                    return Rolled::Done;
+                }
+                self.roll = Some(roll);
+                return Rolled::Going;
             }
             match self.replace(heritage, &mut roll, now) {
                 Rolled::Done => {

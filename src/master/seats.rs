@@ -430,6 +430,14 @@ impl Seats {
         self.retiring.push(Retiring { role, sitting, deadline });
     }
 
+    /// Whether all that were replaced have heard so, and accept no more.
+    pub(super) fn all_retiring_drain(&self, heritage: &Heritage) -> bool {
+        let workers = self.retiring.iter().filter(|retiring| retiring.role != Role::Feed);
+        workers
+            .map(|retiring| heritage.slots.phase(retiring.sitting.slot))
+            .all(|phase| phase == Phase::Draining)
+    }
+
     /// Kills those that have had their time.
     pub fn kill_late(&self, now: Instant) {
         let late = self.retiring.iter().filter(|retiring| now >= retiring.deadline);

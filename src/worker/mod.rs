@@ -257,9 +257,9 @@ impl Worker {
         mut termination: Termination,
         beat: &beat::Beat,
     ) -> i32 {
-        self.site.slots.set_phase(self.seat.slot, Phase::Draining);
         self.server.drain();
         self.admin.drain();
+        self.site.slots.set_phase(self.seat.slot, Phase::Draining);
         let start = Instant::now();
         let (mut idle_closed, mut fresh_closed) = (false, false);
         let is_over = |worker: &Worker| worker.server.connections() + worker.admin.connections() == 0;

@@ -22,6 +22,7 @@ mod h_hostile;
 mod i_instructions;
 mod m_master;
 mod m_service;
+mod n_browser;
 mod r_regress;
 mod routes;
 mod support;

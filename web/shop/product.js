@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import * as cart from './cart.js';
 import { card } from './catalogue.js';
-import { defaultOf, failure, h, picture, price, rating, say, stars } from './dom.js';
+import { defaultOf, failure, field, h, picture, price, rating, say, stars } from './dom.js';
 import * as questions from './questions.js';
 import * as reviews from './reviews.js';
 
@@ -68,7 +68,7 @@ const order = (product, style) => {
     }
   };
   return h('form', { className: 'order', onsubmit: send },
-    h('label', {}, 'Size ', size), h('label', {}, 'Quantity ', quantity), add, told);
+    field('Size', size), field('Quantity', quantity), add, told);
 };
 
 /** Gallery, name, price and choice, drawn anew when another style or picture is chosen. */

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
 
 use super::manager::{is_gone, Manager};
 use crate::support::{eventually, seed, Connection, Dice};
@@ -153,6 +154,23 @@ fn an_upgrade_to_what_does_not_serve_is_backed_out() {
     manager.signal(Signal::SIGUSR2);
     eventually("it is another master", || manager.main() != master && is_gone(master));
     assert_eq!(get(&manager, "/products/1").status, 200);
+}
+
+#[test]
+fn a_successor_that_hangs_is_ended() {
+    let manager = Manager::new(0);
+    manager.start();
+    let (master, pid_file) = (manager.main(), manager.dir.path().join("pid"));
+    std::fs::remove_file(&manager.program).unwrap();
+    let script = format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", pid_file.display());
+    std::fs::write(&manager.program, script).unwrap();
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(&manager.program, mode).unwrap();
+    let told = String::from_utf8_lossy(&manager.ask("upgrade").stderr).into_owned();
+    assert!(told.contains("it has not taken over within 30s"), "{told}");
+    let hung = Pid::from_raw(std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap());
+    eventually("it is gone", || is_gone(hung));
+    assert_eq!((manager.main(), get(&manager, "/products/1").status), (master, 200));
 }
 
 #[test]

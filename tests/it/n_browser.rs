@@ -1,0 +1,93 @@
+//! The storefront in a real browser: `tests/browser/visit.mjs` walks through it. `VISIT=whole` for a phone, the dark and the keyboard too, as
+//! `make browser` has it; screenshots stay in target/browser/shots.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::server::BIN;
+use crate::support::Server;
+
+/// Where `.ci/instruments` puts the browser's driver.
+fn target() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("below target").join("browser")
+}
+
+/// A browser, and why there is none.
+fn chromium() -> Result<PathBuf, &'static str> {
+    let has = |path: &PathBuf| path.exists();
+    if !["playwright-core", "axe-core"].iter().all(|name| target().join("node_modules").join(name).exists()) {
+        return Err("playwright-core and axe-core are not there");
+    }
+    let places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    places.iter().map(PathBuf::from).find(has).ok_or("there is no Chromium")
+}
+
+#[test]
+fn a_visitor_finds_orders_reviews_votes_and_asks() {
+    let browser = match chromium() {
+        Ok(browser) => browser,
+        Err(why) => return println!("passed over: {why}"),
+    };
+    let server = Server::start(&["--products", "300"]);
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser/visit.mjs");
+    let mut node = Command::new("node");
+    node.arg(script).env("URL", format!("http://{}", server.address)).env("CHROMIUM", browser);
+    node.env("MODULES", target().join("node_modules")).env("OUTPUT", target().join("shots"));
+    let out = match node.env("VISIT", std::env::var("VISIT").unwrap_or("short".into())).output() {
+        Ok(out) => out,
+        Err(e) => return println!("passed over: node: {e}"),
+    };
+    print!("{}", String::from_utf8_lossy(&out.stdout));
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(server.metric("catwalk_http_responses_total{class=\"5xx\"}"), 0);
+}
+
+#[test]
+fn pages_are_found_by_browsers_and_the_api_by_everybody_else() {
+    let server = Server::shared();
+    let get = |path: &str, accept: &str| {
+        server.connect().request("GET", path, &[("Accept", accept), ("Accept-Encoding", "br")])
+    };
+    let page = get("/", "text/html,*/*");
+    assert_eq!((page.status, page.header("location")), (302, Some("/shop/")));
+    assert_eq!(get("/", "*/*").status, 404, "a program hears that there is nothing");
+    let page = get("/shop/products/7", "text/html");
+    assert_eq!((page.status, page.header("content-encoding")), (200, Some("br")));
+    assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    assert_eq!(get("/shop/none.js", "text/html").status, 404);
+    let etag = get("/shop/app.js", "*/*").header("etag").unwrap().to_string();
+    let request =
+        |method: &str, path: &str, fields: &[(&str, &str)]| server.connect().request(method, path, fields);
+    assert_eq!(request("GET", "/shop/app.js", &[("If-None-Match", &etag)]).status, 304);
+    assert_eq!(request("POST", "/shop/", &[("Content-Length", "0")]).status, 404);
+}
+
+#[test]
+fn a_front_end_of_ones_own_is_served_instead_and_read_anew_by_a_reload() {
+    let dir = crate::support::server::directory();
+    let front = dir.path().join("front");
+    std::fs::create_dir_all(front.join("assets")).unwrap();
+    std::fs::write(front.join("index.html"), "<p>first").unwrap();
+    std::fs::write(front.join("assets/a.js"), "let a;").unwrap();
+    let config = dir.path().join("catwalk.toml");
+    std::fs::write(&config, "loader_io = \"loaderio-00ff\"\n").unwrap();
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_string();
+    let server = Server::start(&["--static", &path(&front), "--config", &path(&config)]);
+    let get = |path: &str| server.connect().request("GET", path, &[("Accept", "text/html")]);
+    assert_eq!((get("/").text(), get("/some/page").text()), ("<p>first".into(), "<p>first".into()));
+    assert_eq!(get("/assets/a.js").header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(get("/products/1").json()["id"], 1, "the API comes first");
+    assert_eq!(get("/loaderio-00ff.txt").text(), "loaderio-00ff");
+    assert_eq!((get("/shop/app.js").status, get("/assets/../../catwalk.toml").status), (404, 400));
+    std::fs::write(front.join("index.html"), "<p>second").unwrap();
+    let mut reload = Command::new(BIN);
+    let run = server.dir.join("run");
+    assert!(reload.args(["reload", "--wait", "--runtime-dir"]).arg(&run).status().unwrap().success());
+    assert_eq!(get("/").text(), "<p>second");
+    std::fs::remove_file(front.join("index.html")).unwrap();
+    let mut reload = Command::new(BIN);
+    let told = reload.args(["reload", "--wait", "--runtime-dir"]).arg(&run).output().unwrap();
+    let why = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(why.contains("nothing has changed") && why.contains("has no index.html"), "{why}");
+    assert_eq!(get("/").text(), "<p>second");
+}
