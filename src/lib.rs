@@ -28,6 +28,7 @@ pub mod runtime; // may in a forked process
 pub mod runtime_directory; // where a running server is found
 pub mod setup; // a database, or a replica, made ready
 pub mod slots; // lives and beats of workers
+pub mod statements; // every statement, by name
 pub mod succession; // what a process is born with
 pub mod throttle; // how often an address may write
 pub mod topology; // primary and replicas, as this box sees them

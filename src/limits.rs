@@ -212,6 +212,9 @@ pub const RESPAWN_HEALTHY_AFTER: Duration = Duration::from_secs(5);
 pub const CRASH_LOOP_DEATHS: u32 = 5;
 /// Drain without a successor: idle connections are kept this long, so that requests on their way are answered, and those on which no
 /// request has come yet so long. With one both are kept until the drain is over.
+/// Lines a second of requests that took long.
+pub const SLOW_LINES_PER_S: u64 = 10;
+/// A front end of somebody's own: files are served from memory.
 pub const FRONT_SIZE_MAX_BYTES: u64 = 256 << 20;
 pub const FRONT_FILES_MAX: usize = 20_000;
 pub const FRONT_DEPTH_MAX: usize = 16;

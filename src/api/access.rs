@@ -10,6 +10,7 @@ use may_minihttp::{Request, Response};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::api::traceparent::TraceParent;
 use crate::config::{AccessLog, AccessSink};
 use crate::limits::ACCESS_BUFFER_SIZE_BYTES;
 
@@ -37,6 +38,15 @@ struct Line<'r> {
     duration_us: u64,
     cache: &'r str,
     request_id: &'r str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    trace_id: &'r str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    parent_id: &'r str,
+}
+
+/// The value of a line of an answer's head; empty where there is none.
+pub fn field<'h>(head: &'h str, name: &str) -> &'h str {
+    head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default()
 }
 
 impl Access {
@@ -71,7 +81,7 @@ impl Access {
     pub fn note(&self, req: &Request<'_, '_>, rsp: &mut Response<'_>, took_ns: u64) {
         let (path, status) = (req.path(), rsp.status());
         let head = std::str::from_utf8(rsp.head_mut()).unwrap_or_default();
-        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        let trace = TraceParent::of(req);
         let line = Line {
             time: format!("{:.6}", Timestamp::now()),
             client: req.client().to_string(),
@@ -79,18 +89,20 @@ impl Access {
             path: &path,
             status,
             duration_us: took_ns / 1_000,
-            cache: field("Cache-Status: catwalk; "),
-            request_id: field("X-Request-Id: "),
+            cache: field(head, "Cache-Status: catwalk; "),
+            request_id: field(head, "X-Request-Id: "),
+            trace_id: trace.map_or("", |trace| trace.trace_id),
+            parent_id: trace.map_or("", |trace| trace.parent_id),
         };
         self.write(&line);
     }
 
     fn write(&self, line: &Line<'_>) {
-        let Line { client, method, path, status, duration_us, cache, request_id, .. } = line;
+        let Line { client, method, path, status, duration_us, cache, request_id, trace_id, .. } = line;
         match &self.sink {
             Sink::Nowhere => {}
             Sink::Log => {
-                log::info!(client = client.as_str(), status, duration_us, cache, request_id; "{method} {path}");
+                log::info!(client = client.as_str(), status, duration_us, cache, request_id, trace_id; "{method} {path}");
             }
             Sink::File(file, waiting) => {
                 let mut waiting = waiting.lock();

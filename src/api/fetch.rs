@@ -30,6 +30,7 @@ use crate::cache::{Cache, Filled, Key, Kind, Lookup, Reading, Record};
 use crate::catalogue::{Meta, View};
 use crate::db::pool::Lane;
 use crate::db::products::Read;
+use crate::db::trace::{self, Notes};
 use crate::db::Nodes;
 use crate::limits::{BATCH_KEYS_MAX, DATABASE_WAIT_MAX, LANES_FAST, LANES_SLOW, LANE_STACK_SIZE_BYTES};
 use crate::metrics::{Counter, SlotMetrics};
@@ -210,7 +211,7 @@ impl State {
 
 /// Where a job leaves what it made.
 struct Tray<T> {
-    made: Mutex<Option<T>>,
+    made: Mutex<Option<(T, Notes)>>,
     waiter: Arc<Blocker>,
 }
 
@@ -379,12 +380,14 @@ impl Fetcher {
         let filled = tray.clone();
         let job = move |lane: Option<(&Fetcher, &mut Shaper)>| {
             let made = lane.map(|(fetcher, shaper)| work(fetcher, shaper));
-            *filled.made.lock() = Some(made);
+            *filled.made.lock() = Some((made, trace::current()));
             filled.waiter.unpark();
         };
+        let start_ns = clock::boottime_ns();
         self.push_job(Box::new(job));
         loop {
-            if let Some(made) = tray.made.lock().take() {
+            if let Some((made, notes)) = tray.made.lock().take() {
+                trace::waited(start_ns, notes);
                 return made;
             }
             let _ = tray.waiter.park(None);
@@ -444,6 +447,7 @@ impl Fetcher {
     fn run_lane(&self, mut shaper: Shaper, lane: Lane) {
         let blocker = Blocker::current();
         loop {
+            trace::take();
             match self.take_work(&blocker, lane) {
                 Some(Work::Flight(first)) => {
                     let batch = self.gather(first);

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use crate::api::fetch::FetchError;
 use crate::cache::lease::Lease;
 use crate::cache::{Filled, Key, Record, Token};
+use crate::db::trace::{self, Notes};
+use crate::os::clock;
 
 /// How a fetch ended.
 #[derive(Clone)]
@@ -51,7 +53,8 @@ pub struct Flight {
 
 #[derive(Default)]
 struct Landing {
-    landed: Option<Landed>,
+    /// With what the database did for it.
+    landed: Option<(Landed, Notes)>,
     waiting: Vec<Arc<Blocker>>,
 }
 
@@ -78,10 +81,12 @@ impl Flight {
     }
 
     pub fn wait(&self) -> Landed {
+        let start_ns = clock::boottime_ns();
         loop {
             let waiter = {
                 let mut landing = self.landing.lock();
-                if let Some(landed) = &landing.landed {
+                if let Some((landed, notes)) = &landing.landed {
+                    trace::waited(start_ns, *notes);
                     return landed.clone();
                 }
                 let waiter = Blocker::current();
@@ -93,8 +98,9 @@ impl Flight {
     }
 
     pub fn land(&self, landed: Landed) {
+        let notes = if landed.elsewhere { Notes::default() } else { trace::current() };
         let mut landing = self.landing.lock();
-        landing.landed = Some(landed);
+        landing.landed = Some((landed, notes));
         landing.waiting.drain(..).for_each(|waiter| waiter.unpark());
     }
 }

@@ -28,7 +28,9 @@ pub mod reviews;
 pub mod route;
 pub mod seen;
 pub mod shape;
+pub mod slow;
 pub mod stream;
+pub mod traceparent;
 pub mod waits;
 pub mod web;
 pub mod writer;
@@ -41,6 +43,7 @@ use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::db::trace::{self, Notes};
 use crate::db::Nodes;
 use crate::front::Front;
 use crate::metrics::{Counter, SlotMetrics};
@@ -52,6 +55,7 @@ use audit::Audit;
 use fetch::Fetcher;
 use reply::Policy;
 use shape::Dialect;
+use slow::Slow;
 use writer::Writer;
 
 /// What every handler works with: one per worker.
@@ -67,6 +71,7 @@ pub struct Site {
     pub policy: Policy,
     pub audit: Arc<Audit>,
     pub access: Access,
+    pub slow: Slow,
     pub front: Arc<Front>,
     /// Whether the database was found to be what this server needs, or why not; None: this worker has not looked yet.
     pub database_state: parking_lot::Mutex<Option<Result<(), String>>>,
@@ -105,6 +110,7 @@ impl Site {
             policy,
             audit,
             access: Access::open(&config.access_log),
+            slow: Slow::new(config.slow_log),
             front,
             database_state,
             box_id,
@@ -151,9 +157,16 @@ impl HttpService for Service {
         let site = &*self.0;
         let nth = site.metrics.count(Counter::Requests);
         reply::write_request_id(&req, rsp, || site.request_ids.next());
+        let waits = trace::waits();
         let group = route::answer(site, &mut req, rsp);
         let took_ns = clock::boottime_ns().saturating_sub(req.received_at_ns());
+        // Where nobody of this worker has waited meanwhile, this request has not.
+        let notes = if trace::waits() == waits { Notes::default() } else { trace::take() };
         site.metrics.time(group, took_ns);
+        reply::write_timing(rsp, took_ns, notes.waited_ns);
+        if site.slow.is_slow(took_ns) {
+            site.slow.note(&req, rsp, group, took_ns, &notes);
+        }
         if site.access.notes(nth) {
             site.access.note(&req, rsp, took_ns);
         }

@@ -29,6 +29,7 @@ use crate::catalogue::Change;
 use crate::db::changes;
 use crate::db::nodes::Pen;
 use crate::db::pool::Lane;
+use crate::db::trace::{self, Notes};
 use crate::db::writes::{self, Claim, KeptAnswer, Opinion, Outcome, Vote};
 use crate::db::Nodes;
 use crate::limits::{
@@ -74,7 +75,7 @@ enum Task {
 struct Pending {
     task: Task,
     born_ns: u64,
-    landing: Mutex<Option<Result<Written, Refusal>>>,
+    landing: Mutex<Option<(Result<Written, Refusal>, Notes)>>,
     waiter: Arc<Blocker>,
 }
 
@@ -107,13 +108,14 @@ impl Pending {
     }
 
     fn land(&self, outcome: Result<Written, Refusal>) {
-        *self.landing.lock() = Some(outcome);
+        *self.landing.lock() = Some((outcome, trace::current()));
         self.waiter.unpark();
     }
 
     fn wait(&self) -> Result<Written, Refusal> {
         loop {
-            if let Some(outcome) = self.landing.lock().take() {
+            if let Some((outcome, notes)) = self.landing.lock().take() {
+                trace::waited(self.born_ns, notes);
                 return outcome;
             }
             let _ = self.waiter.park(None);
@@ -265,6 +267,7 @@ impl Writer {
                 continue;
             };
             taken.iter_mut().for_each(|queued| self.end_wait(queued));
+            trace::take();
             let kind = taken[0].pending.kind();
             match self.make_ready(place, &mut ready) {
                 Ok(pen) => self.serve(&pen, taken),

@@ -291,6 +291,8 @@ pub struct Config {
     pub log: log::LevelFilter,
     pub log_format: LogFormat,
     pub access_log: AccessLog,
+    /// From when on requests are told of; zero: none is.
+    pub slow_log: Duration,
     pub database_url: String,
     /// Addresses of the nodes beside `database_url`.
     pub replicas: Vec<String>,
@@ -352,6 +354,7 @@ impl Config {
                     parse_number(v, 1, u32::MAX as usize).map(|n| n as u64)
                 })?,
             },
+            slow_log: s.parse("slow_log", parse_duration)?,
             database_url: text("database.url")?,
             replicas: s.parse("database.replicas", parse_replicas)?,
             replica_lag_max: s.parse("database.replica_lag_max", parse_lag)?,

@@ -33,6 +33,7 @@ pub const SETTINGS: &[Setting] = &[
     fixed("log_format", "auto", "journal (journald's own protocol, with fields), text or json (an object a line, on standard error); auto: journal where standard error leads there, else text"),
     setting("access_log", "", "where each request is noted, as an object a line: a file, or log for where the rest goes; empty: nowhere"),
     setting("access_log_one_in", "1", "of the requests, one in so many is noted"),
+    setting("slow_log", "500ms", "requests that take longer are told of, with the statement that they waited for; 0: none"),
     fixed("database.url", "", "postgresql:// address; DATABASE_URL sets it too"),
     fixed("database.replicas", "", "postgresql:// addresses of streaming replicas: reads go there, and the change feed; a list, or separated by commas. Whoever of all these is no replica takes the writes"),
     setting("database.replica_lag_max", "100ms", "a replica that lags behind by more is not read from until it has caught up"),

@@ -8,10 +8,10 @@
 use may_postgres::{Client, Error, Row};
 
 use crate::catalogue::{Change, What};
-use crate::db::statements::{
+use crate::limits::FEED_CHANGES_MAX;
+use crate::statements::{
     DATABASE_IDENTITY, FEED_BIRTH, FEED_PARENTS, FEED_POLL, FEED_PROBLEMS, FEED_ROTATE, FEED_SURROUNDINGS,
 };
-use crate::limits::FEED_CHANGES_MAX;
 
 /// Which transactions a statement saw (`pg_current_snapshot()`).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use may_postgres::{Client, Error, Row, ToSql};
 use crate::catalogue::{Change, Product, What};
 use crate::db::decimal::Decimal;
 use crate::db::products::read_product;
-use crate::db::statements::{
+use crate::db::writes::Opinion;
+use crate::statements::{
     ANSWERS_HIDE, FEATURES_ADD, FEATURES_REMOVE, PHOTOS_ADD, PHOTOS_REMOVE, PRODUCTS_ADD, PRODUCTS_INSPECT,
     PRODUCTS_LOCK, PRODUCTS_REMOVE, PRODUCTS_UPDATE, QUESTIONS_HIDE, QUESTIONS_OF, RELATED_ADD,
     RELATED_REMOVE, REVIEWS_HIDE, SKUS_ADD, SKUS_LOCK, SKUS_SHOW, SKUS_UPDATE, STYLES_ADD, STYLES_LOCK,
     STYLES_UPDATE,
 };
-use crate::db::writes::Opinion;
 
 /// What a product is to become; None leaves a column as it is. The price is decimal text.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -3,7 +3,7 @@
 
 use may_postgres::{Client, Error, ToSql};
 
-use crate::db::statements::{IMAGES_ADD, IMAGES_CHANGE, IMAGES_RECOMMEND, IMAGES_REMOVE, IMAGES_SHOW};
+use crate::statements::{IMAGES_ADD, IMAGES_CHANGE, IMAGES_RECOMMEND, IMAGES_REMOVE, IMAGES_SHOW};
 
 /// Seven images and two videos; None leaves a column as it is.
 pub const COLUMNS: usize = 9;

@@ -4,7 +4,7 @@
 use anyhow::{bail, Result};
 use may_postgres::{Client, Error};
 
-use crate::db::statements::INDEXES_MISSING;
+use crate::statements::INDEXES_MISSING;
 
 /// An index as PostgreSQL describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

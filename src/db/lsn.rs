@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use may_postgres::{Client, Error};
 
 use crate::db::changes::Snapshot;
-use crate::db::statements::{NODE_BEAT, NODE_OPEN, NODE_PROBE, NODE_REPLAYED, NODE_ROOM, NODE_WRITTEN};
+use crate::statements::{NODE_BEAT, NODE_OPEN, NODE_PROBE, NODE_REPLAYED, NODE_ROOM, NODE_WRITTEN};
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub mod questions;
 pub mod ranks;
 pub mod reviews;
 pub mod slice;
-pub mod statements;
+pub mod trace;
 pub mod writes;
 
 pub use nodes::Nodes;

@@ -11,7 +11,7 @@ use may_postgres::{Client, Error, Row};
 use crate::catalogue::{Feature, Photo, Product, Sku, Style};
 use crate::db::decimal::Decimal;
 use crate::db::slice::Slice;
-use crate::db::statements::{
+use crate::statements::{
     PRODUCTS_BEFORE, PRODUCTS_CATEGORY, PRODUCTS_FETCH, PRODUCTS_LIST, PRODUCTS_SEARCH, PRODUCTS_SOME,
     RELATED_FETCH, STYLES_FETCH,
 };

@@ -9,7 +9,7 @@ use may_postgres::{Client, Error, Row};
 use crate::catalogue::{Answer, NumberedPhoto, Page, Question};
 use crate::db::products::{read_time, Read};
 use crate::db::slice::{Columns, Place, Slice};
-use crate::db::statements::{ANSWERS_LIST, QUESTIONS_LIST};
+use crate::statements::{ANSWERS_LIST, QUESTIONS_LIST};
 
 /// Rows of either statement, by what they are.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::catalogue::Product;
 use crate::db::products::{read_list, Read};
-use crate::db::statements::{PRODUCTS_LIST, PRODUCTS_RANKS};
+use crate::statements::{PRODUCTS_LIST, PRODUCTS_RANKS};
 
 /// Ids of a block: one bit each.
 const BLOCK_BITS: u32 = 6;

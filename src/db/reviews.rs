@@ -9,7 +9,7 @@ use may_postgres::{Client, Error, Row};
 use crate::catalogue::{Characteristic, Edge, Meta, NumberedPhoto, Page, RatingCount, Review};
 use crate::db::products::{read_time, Read};
 use crate::db::slice::{Columns, Place, Slice, Time};
-use crate::db::statements::{REVIEWS_HELPFUL, REVIEWS_META, REVIEWS_NEWEST, REVIEWS_RELEVANT};
+use crate::statements::{REVIEWS_HELPFUL, REVIEWS_META, REVIEWS_NEWEST, REVIEWS_RELEVANT};
 
 /// Orders of reviews.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

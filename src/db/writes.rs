@@ -3,12 +3,12 @@
 
 use may_postgres::{Client, Error, Row, ToSql};
 
-use crate::db::statements::{
+use crate::limits::{CART_SHARED_SKUS_MAX, TRIM_ROWS_MAX};
+use crate::statements::{
     ANSWERS_ADD, ANSWERS_MARK_HELPFUL, ANSWERS_REPORT, CART_ADD, CART_SHOW, IDEMPOTENCY_FIND,
     IDEMPOTENCY_KEEP, INTERACTIONS_ADD, QUESTIONS_ADD, QUESTIONS_MARK_HELPFUL, QUESTIONS_REPORT, REVIEWS_ADD,
     REVIEWS_MARK_HELPFUL, REVIEWS_REPORT, SHOPPERS_TRIM,
 };
-use crate::limits::{CART_SHARED_SKUS_MAX, TRIM_ROWS_MAX};
 
 /// What is voted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

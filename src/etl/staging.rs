@@ -5,9 +5,9 @@
 use anyhow::{bail, Context, Result};
 use may_postgres::{Client, Error, Transaction};
 
-use crate::db::statements::{LOAD_INDEXES, LOAD_OBSTACLES, LOAD_REFERENCES, LOAD_SHAPE};
 use crate::db::{indexes, migrate};
 use crate::etl::rows::{CopyRows, Rows};
+use crate::statements::{LOAD_INDEXES, LOAD_OBSTACLES, LOAD_REFERENCES, LOAD_SHAPE};
 
 /// Schema of the tables to come.
 pub const STAGED: &str = "catwalk_load";

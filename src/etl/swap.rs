@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use may_postgres::{Client, Error};
 use serde::Serialize;
 
-use crate::db::statements::LOAD_BELONGINGS;
 use crate::etl::staging::{begin, Reference, Staging, COMMITTED, RANKS, STAGED};
+use crate::statements::LOAD_BELONGINGS;
 
 /// Where the old tables go, until the end of the transaction.
 const RETIRED: &str = "catwalk_retired";

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::metrics::histogram::{bound_s, BOUNDS};
-use crate::metrics::names::{Metric, COUNTERS, DURATION, GAUGES, LEVELS, ROUTES};
+use crate::metrics::names::{Metric, COUNTERS, DURATION, GAUGES, LEVELS, ROUTES, STATEMENT_SECONDS};
 
 const HEAD: &str = "# Metrics
 
@@ -27,6 +27,7 @@ pub fn render() -> String {
     let mut out = HEAD.to_string();
     table(&mut out, "Counters\n\nThey only grow: look at rates.", COUNTERS.iter());
     table(&mut out, "Gauges", LEVELS.iter().chain(GAUGES));
+    let _ = writeln!(out, "## Statements\n\n`{}_sum` and `_count`, by `statement`, the names of the files in `sql/queries`: {}\n", STATEMENT_SECONDS.name, STATEMENT_SECONDS.help);
     let _ = writeln!(out, "## Times\n\n`{}`: {}\n", DURATION.name, DURATION.help);
     let _ = writeln!(
         out,

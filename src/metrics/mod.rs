@@ -9,4 +9,4 @@ pub mod page;
 pub mod render;
 
 pub use names::{Counter, Gauge, Level, RouteGroup};
-pub use page::{MetricsPage, SlotMetrics};
+pub use page::{MetricsPage, Runs, SlotMetrics};

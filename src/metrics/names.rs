@@ -127,6 +127,14 @@ table! {
     Other, "other", "", "documents, health checks, and paths that lead nowhere";
 }
 
+/// How often statements were run, and for how long.
+pub const STATEMENT_SECONDS: Metric = Metric {
+    name: "catwalk_db_statement_seconds",
+    labels: "",
+    help: "Statements run, and the time from being queued to their last row, by name. The one whose rate of seconds grows is what the \
+           database is busy with: `catwalk explain NAME` shows its plan.",
+};
+
 /// The histogram of times.
 pub const DURATION: Metric = Metric {
     name: "catwalk_http_request_duration_seconds",

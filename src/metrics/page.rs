@@ -2,11 +2,12 @@
 //! Runs in: both.
 //!
 //! ```text
-//! page  ┌ slot 0 block ┬ slot 1 block ┬ … ┐      block, 7,936 bytes:
+//! page  ┌ slot 0 block ┬ slot 1 block ┬ … ┐      block, 10,240 bytes:
 //!       └──────────────┴──────────────┴───┘      88 words: word n = counter n (names.rs), the rest spare
 //!                                                8 words: word n = level n; the first block's last is the page's shape
 //!                                                16 histograms of 24 words, one a group of routes
 //!                                                256 samples of 2 words: what was hit, one hit in many; the oldest goes
+//!                                                96 statements of 3 words: how often, ns in all, ns of the longest
 //! ```
 //! A block is written by its slot's worker, and by the master for starts and deaths. It outlives workers.
 
@@ -19,6 +20,7 @@ use nix::errno::Errno;
 use crate::metrics::histogram;
 use crate::metrics::names::{Counter, Level, RouteGroup, COUNTERS, LEVELS, ROUTES};
 use crate::os::mmap::SharedMemory;
+use crate::statements::STATEMENTS;
 
 const COUNTER_WORDS: usize = 88;
 const LEVEL_WORDS: usize = 8;
@@ -30,11 +32,15 @@ pub const SAMPLE_ONE_IN: u64 = 61;
 const LEVELS_AT: usize = COUNTER_WORDS * 8;
 const HISTOGRAMS_AT: usize = LEVELS_AT + LEVEL_WORDS * 8;
 const SAMPLES_AT: usize = HISTOGRAMS_AT + ROUTES.len() * histogram::WORDS * 8;
-const BLOCK_SIZE_BYTES: usize = SAMPLES_AT + SAMPLES * 16;
+const STATEMENTS_AT: usize = SAMPLES_AT + SAMPLES * 16;
+const STATEMENTS_MAX: usize = 96;
+const STATEMENT_SIZE_BYTES: usize = 24;
+const BLOCK_SIZE_BYTES: usize = STATEMENTS_AT + STATEMENTS_MAX * STATEMENT_SIZE_BYTES;
 /// The first block's last level: the page's shape.
 const SHAPE_AT: usize = HISTOGRAMS_AT - 8;
 const _: () = assert!(COUNTERS.len() <= COUNTER_WORDS && LEVELS.len() < LEVEL_WORDS);
-const _: () = assert!(ROUTES.len() == 16 && BLOCK_SIZE_BYTES == 7_936);
+const _: () = assert!(ROUTES.len() == 16 && BLOCK_SIZE_BYTES == 10_240);
+const _: () = assert!(STATEMENTS.len() <= STATEMENTS_MAX);
 
 /// Waits that have begun, and those that have ended, by lane.
 pub const WAITS: [(Counter, Counter); 3] = [
@@ -42,6 +48,15 @@ pub const WAITS: [(Counter, Counter); 3] = [
     (Counter::LaneWaitsSlow, Counter::LaneLeftSlow),
     (Counter::LaneWaitsWrite, Counter::LaneLeftWrite),
 ];
+
+/// How a statement was run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Runs {
+    pub name: &'static str,
+    pub count: u64,
+    pub sum_ns: u64,
+    pub longest_ns: u64,
+}
 
 /// All slots' counters.
 #[derive(Clone)]
@@ -130,6 +145,17 @@ impl MetricsPage {
         std::array::from_fn(|word| self.sum(duration_at(route, word)))
     }
 
+    /// What statements took, of those that were run, over all slots.
+    pub fn statements(&self) -> Vec<Runs> {
+        let of = |n: usize, (name, _): &(&'static str, &str)| {
+            let at = statement_at(n);
+            let longest_ns = (0..self.slots).map(|slot| self.word(slot, at + 16)).max().unwrap_or(0);
+            Runs { name, count: self.sum(at), sum_ns: self.sum(at + 8), longest_ns }
+        };
+        let all = STATEMENTS.iter().enumerate().map(|(n, statement)| of(n, statement));
+        all.filter(|runs| runs.count > 0).collect()
+    }
+
     fn sum(&self, at: usize) -> u64 {
         (0..self.slots).map(|slot| self.word(slot, at)).sum()
     }
@@ -143,11 +169,16 @@ impl MetricsPage {
 fn shape() -> u64 {
     let all = COUNTERS.iter().chain(LEVELS).chain(ROUTES);
     let names: Vec<_> = all.map(|metric| (metric.name, metric.labels)).collect();
-    rapidhash::v3::rapidhash_v3(format!("{BLOCK_SIZE_BYTES} {names:?}").as_bytes())
+    let statements: Vec<_> = STATEMENTS.iter().map(|(name, _)| name).collect();
+    rapidhash::v3::rapidhash_v3(format!("{BLOCK_SIZE_BYTES} {names:?} {statements:?}").as_bytes())
 }
 
 fn sample_at(slot: usize, n: usize) -> usize {
     slot * BLOCK_SIZE_BYTES + SAMPLES_AT + n % SAMPLES * 16
+}
+
+fn statement_at(n: usize) -> usize {
+    STATEMENTS_AT + n * STATEMENT_SIZE_BYTES
 }
 
 fn level_at(level: Level) -> usize {
@@ -188,6 +219,15 @@ impl SlotMetrics {
     pub fn time(&self, route: RouteGroup, ns: u64) {
         self.add_at(duration_at(route, histogram::bucket(ns)), 1);
         self.add_at(duration_at(route, histogram::SUM), ns);
+    }
+
+    /// Notes how long a statement took, and how often it was run; `n` is its place among all.
+    pub fn time_statement(&self, n: usize, runs: u64, ns: u64) {
+        let at = statement_at(n);
+        self.add_at(at, runs);
+        self.add_at(at + 8, ns);
+        let longest = self.page.memory.word(self.slot * BLOCK_SIZE_BYTES + at + 16);
+        longest.fetch_max(ns, Ordering::Relaxed);
     }
 
     pub fn set_level(&self, level: Level, value: u64) {

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use crate::metrics::histogram::{bound_s, BOUNDS, SUM};
 use crate::metrics::names::{
-    Counter, Gauge, Level, Metric, RouteGroup, COUNTERS, DURATION, GAUGES, LEVELS, ROUTES,
+    Counter, Gauge, Level, Metric, RouteGroup, COUNTERS, DURATION, GAUGES, LEVELS, ROUTES, STATEMENT_SECONDS,
 };
-use crate::metrics::MetricsPage;
+use crate::metrics::{MetricsPage, Runs};
 
 /// Everything of the page, summed over slots, and `gauges`.
 pub fn render(page: &MetricsPage, gauges: &[(Gauge, f64)]) -> String {
@@ -22,6 +22,7 @@ pub fn render(page: &MetricsPage, gauges: &[(Gauge, f64)]) -> String {
         let _ = writeln!(out, "{}{labels} {}", metric.name, page.total(*counter));
     }
     write_durations(&mut out, page);
+    write_statements(&mut out, page);
     for (metric, level) in LEVELS.iter().zip(Level::ALL) {
         head(&mut out, metric, "gauge");
         let _ = writeln!(out, "{} {}", metric.name, page.level(*level));
@@ -51,6 +52,15 @@ fn write_durations(out: &mut String, page: &MetricsPage) {
     }
 }
 
+fn write_statements(out: &mut String, page: &MetricsPage) {
+    head(out, &STATEMENT_SECONDS, "summary");
+    let name = STATEMENT_SECONDS.name;
+    for Runs { name: statement, count, sum_ns, .. } in page.statements() {
+        let _ = writeln!(out, "{name}_sum{{statement=\"{statement}\"}} {}", sum_ns as f64 / 1e9);
+        let _ = writeln!(out, "{name}_count{{statement=\"{statement}\"}} {count}");
+    }
+}
+
 fn head(out: &mut String, metric: &Metric, kind: &str) {
     let Metric { name, help, .. } = metric;
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -68,6 +78,9 @@ mod tests {
         page.slot(1).time(RouteGroup::Product, 5_000);
         page.slot(2).time(RouteGroup::Product, 2_000_000_000_000);
         page.slot(2).set_level(Level::HttpConnections, 7);
+        let fetch = crate::statements::find("products_fetch").unwrap();
+        page.slot(0).time_statement(fetch, 1, 2_000_000);
+        page.slot(3).time_statement(fetch, 1, 500_000);
         let text = render(&page, &[(Gauge::WorkersServing, 1.0)]);
         let product = "catwalk_http_request_duration_seconds";
         assert!(
@@ -80,6 +93,12 @@ mod tests {
         );
         assert!(text.contains(&format!("{product}_bucket{{route=\"product\",le=\"+Inf\"}} 2\n")), "{text}");
         assert!(text.contains(&format!("{product}_sum{{route=\"product\"}} 2000.000005\n")), "{text}");
+        assert!(
+            text.contains("catwalk_db_statement_seconds_sum{statement=\"products_fetch\"} 0.0025\n"),
+            "{text}"
+        );
+        let runs = [Runs { name: "products_fetch", count: 2, sum_ns: 2_500_000, longest_ns: 2_000_000 }];
+        assert_eq!(page.statements(), runs);
         assert!(text.contains("\ncatwalk_http_connections_open 7\n"), "{text}");
         assert!(text.contains("\ncatwalk_cache_hits_total 3\n"), "{text}");
         assert!(text.contains("catwalk_http_responses_total{class=\"4xx\"} 0\n"), "{text}");

@@ -19,7 +19,7 @@ use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
 use crate::config::Config;
 use crate::db::pool::{Lane, Places};
-use crate::db::{self, writes, Nodes};
+use crate::db::{self, trace, writes, Nodes};
 use crate::heritage::Heritage;
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, BEAT_PERIOD, DATABASE_CHECK_PERIOD, DATABASE_WAIT_MAX, DRAIN_FRESH_GRACE,
@@ -109,6 +109,7 @@ impl Worker {
     fn prepare(heritage: &Heritage, seat: Seat, descriptors: u64) -> anyhow::Result<Worker> {
         let config = &heritage.config;
         let metrics = heritage.metrics.slot(seat.slot);
+        trace::start(metrics.clone());
         let ages = Ages {
             found_ns: to_ns(config.cache_max_age),
             missing_ns: to_ns(config.cache_missing_max_age),

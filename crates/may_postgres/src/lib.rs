@@ -13,6 +13,7 @@ mod copy;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod observe;
 mod prepare;
 mod query;
 mod reconnect;
@@ -25,6 +26,7 @@ pub use config::{ChannelBinding, Config, Host, SslMode};
 pub use connection::Client;
 pub use copy::{CopyIn, CopyOut};
 pub use error::{Error, SqlError};
+pub use observe::{observe, Ran};
 pub use postgres_types as types;
 pub use postgres_types::{FromSql, IsNull, ToSql, Type};
 pub use prepare::{Column, Statement};

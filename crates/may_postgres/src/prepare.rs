@@ -36,6 +36,7 @@ pub struct Statement(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: String,
+    label: String,
     params: Vec<Type>,
     columns: Arc<[Column]>,
 }
@@ -43,6 +44,11 @@ struct Inner {
 impl Statement {
     pub(crate) fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The comment that its text begins with: what whoever wrote it calls it. Empty: there is none.
+    pub fn label(&self) -> &str {
+        &self.0.label
     }
 
     pub fn params(&self) -> &[Type] {
@@ -73,6 +79,10 @@ impl Client {
     /// # Errors
     /// [`Error::Sql`] when the server can't parse it.
     pub fn prepare(&self, sql: &str) -> Result<Statement, Error> {
+        self.observed(label(sql), true, || self.parse(sql))
+    }
+
+    fn parse(&self, sql: &str) -> Result<Statement, Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("s{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut responses = self.shared.send(wire::prepare(&name, sql)?, false)?;
@@ -92,7 +102,8 @@ impl Client {
                 _ => {}
             }
         }
-        Ok(Statement(Arc::new(Inner { name, params, columns: columns.into() })))
+        let label = label(sql).to_string();
+        Ok(Statement(Arc::new(Inner { name, label, params, columns: columns.into() })))
     }
 
     /// Prepares `sql` the first time, and finds it again afterwards. Two coroutines that ask for a new
@@ -107,7 +118,24 @@ impl Client {
     }
 }
 
+/// `/* label */ select …`
+fn label(sql: &str) -> &str {
+    let comment = sql.trim_start().strip_prefix("/*").and_then(|rest| rest.split_once("*/"));
+    comment.map_or("", |(label, _)| label.trim())
+}
+
 /// Types that are not built in travel as text: their binary form is not known here.
 fn known_type(oid: u32) -> Type {
     Type::from_oid(oid).unwrap_or(Type::TEXT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_the_comment_in_front() {
+        assert_eq!(label("/* cart_add */\nselect 1"), "cart_add");
+        assert_eq!((label("select 1 /* not */"), label("/* open"), label("")), ("", "", ""));
+    }
 }

@@ -16,7 +16,7 @@ impl Client {
     /// [`Error::Convert`] for parameters that don't fit, [`Error::Sql`] when refused, [`Error::Closed`] or
     /// [`Error::Timeout`] when no answer came.
     pub fn query(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
-        let rows = self.fetch_rows(statement, params);
+        let rows = self.observed(statement.label(), false, || self.fetch_rows(statement, params));
         if rows.as_ref().is_err_and(Error::is_about_statement) {
             self.shared.statements.forget(statement);
         }
@@ -61,7 +61,7 @@ impl Client {
     /// Runs a prepared statement and returns how many rows it touched.
     pub fn execute(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
         let run = || read_count(&mut self.shared.send(wire::execute(statement, params)?, false)?);
-        let count = run();
+        let count = self.observed(statement.label(), false, run);
         if count.as_ref().is_err_and(Error::is_about_statement) {
             self.shared.statements.forget(statement);
         }

@@ -177,3 +177,75 @@ fn a_capacity_is_what_a_core_does_times_what_the_instance_has() {
     let out = Command::new(BIN).args(["capacity", "--instance", "t3.giant"]).output().unwrap();
     assert!(String::from_utf8_lossy(&out.stderr).contains("t3.giant is not known"));
 }
+
+/// The parts of Server-Timing, in ms.
+fn timing(reply: &crate::support::Reply) -> Vec<(String, f64)> {
+    let line = reply.header("server-timing").expect("every answer has it");
+    let parts = line.split(", ").map(|part| part.split_once(";dur=").expect("a name and a time"));
+    parts.map(|(name, ms)| (name.to_string(), ms.parse().expect("a number"))).collect()
+}
+
+#[test]
+fn every_answer_says_what_took_how_long() {
+    let manager = Manager::new(0);
+    manager.start();
+    let mut connection = Connection::open(&manager.address());
+    let names = |parts: &[(String, f64)]| parts.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let miss = timing(&connection.get("/products/5"));
+    assert_eq!(names(&miss), ["cache", "db", "total"]);
+    let [cache, db, total] = [0, 1, 2].map(|n| miss[n].1);
+    assert!(db > 0.0 && (cache + db - total).abs() < 0.01, "{miss:?}");
+    eventually("a hit waits for nothing", || timing(&connection.get("/products/5"))[1].1 == 0.0);
+    for path in ["/nowhere", "/products?ids=1,2", "/shop/"] {
+        assert_eq!(timing(&connection.get(path)).len(), 3, "{path}");
+    }
+    connection.send(b"POST /interactions HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: 39\r\n\r\n\
+                      {\"element\":\"a\",\"widget\":\"b\",\"time\":\"c\"}");
+    let posted = connection.receive(false);
+    assert!(posted.status == 201 && timing(&posted)[1].1 > 0.0, "{}", posted.text());
+    assert_eq!(manager.metric("catwalk_db_statement_seconds_count{statement=\"products_fetch\"}"), 1);
+    assert_eq!(manager.metric("catwalk_db_statement_seconds_count{statement=\"interactions_add\"}"), 1);
+}
+
+#[test]
+fn a_slow_request_is_told_of_with_its_statement_and_backend() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let manager = Manager::new(0);
+    manager.configure("slow_log = \"150ms\"\nlog_format = \"json\"");
+    manager.start();
+    let holder = manager.database.database();
+    let transaction = holder.transaction().unwrap();
+    transaction.client().batch_execute("lock table products in access exclusive mode").unwrap();
+    let address = manager.address();
+    let slow = std::thread::spawn(move || {
+        let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        let fields = [("X-Request-Id", "the-slow-one"), ("traceparent", parent.as_str())];
+        Connection::open(&address).request("GET", "/products/9", &fields)
+    });
+    manager.database.wait_for_lock_waiter();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    transaction.rollback().unwrap();
+    let reply = slow.join().unwrap();
+    assert_eq!(reply.status, 200);
+    assert!(timing(&reply)[1].1 > 150.0);
+    let log = manager.dir.path().join("log");
+    let told = || lines(&log).into_iter().find(|line| line["request_id"] == "the-slow-one");
+    eventually("the log has it", || told().is_some());
+    let line = told().unwrap();
+    assert_eq!((&line["statement"], &line["route"]), (&"products_fetch".into(), &"product".into()), "{line}");
+    assert_eq!(line["trace_id"], TRACE);
+    assert!(line["statement_ms"].as_u64() >= Some(150) && line["waited_ms"].as_u64() >= Some(150), "{line}");
+    let rows = holder
+        .query_text(
+            "select count(*) from pg_stat_activity where pid = $1::int4",
+            &[&(line["backend"].as_u64().unwrap() as i32)],
+        )
+        .unwrap();
+    assert_eq!(rows[0].get::<i64>(0), 1, "{line}");
+    // What was fast is not told of, and who was told of is found by the statement's name in the database.
+    assert_eq!(lines(&log).iter().filter(|line| line.get("statement").is_some()).count(), 1);
+    let rows = holder
+        .query_text("select count(*) from pg_stat_activity where query like '/* products_fetch */%'", &[])
+        .unwrap();
+    assert!(rows[0].get::<i64>(0) >= 1);
+}
