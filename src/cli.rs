@@ -44,6 +44,8 @@ pub enum Command {
     Export(Export),
     /// Look for what keeps this machine, its database and a running server from doing what they could; each finding with its fix.
     Doctor(Doctor),
+    /// Show the plan of a statement, by the name that the log and the metrics have for it.
+    Explain(Explain),
     /// Say what this machine should sustain and burst: CPU a request, measured here, and what the instance is entitled to.
     Capacity(Capacity),
     /// Look into the cache of a running server, or clear it.
@@ -118,6 +120,16 @@ pub struct Settings {
     /// Address of the database, before every other source.
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Name of the statement; without one all names are printed.
+    pub name: Option<String>,
+    /// What it is run with, and rolled back; without values the plan is the one for any, and nothing is run.
+    pub values: Vec<String>,
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 #[derive(Debug, Args)]

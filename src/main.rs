@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use catwalk::cli::{Check, Cli, Command, Export, Job, Load, Migrate, Seed, Serve, Settings};
+use catwalk::cli::{Check, Cli, Command, Explain, Export, Job, Load, Migrate, Seed, Serve, Settings};
 use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
@@ -48,6 +48,7 @@ fn run(command: Command) -> Result<i32> {
         Command::Seed(args) => seed(&args),
         Command::Export(args) => export(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Explain(args) => explain(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Cache(args) => inspect::run(&args),
     }
@@ -109,6 +110,17 @@ fn program() -> std::io::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(&name)).find(|program| program.is_file());
     found.map_or_else(std::env::current_exe, std::path::absolute)
+}
+
+fn explain(args: &Explain) -> Result<i32> {
+    let Some(name) = &args.name else {
+        println!("{}", db::explain::names());
+        return Ok(0);
+    };
+    let config = read(&args.settings)?;
+    let client = db::connect(&config.database_url)?;
+    println!("{}", db::explain::explain(&client, name, &args.values)?);
+    Ok(0)
 }
 
 fn check(args: &Check) -> Result<i32> {

@@ -4,6 +4,7 @@
 pub mod changes;
 pub mod decimal;
 pub mod edits;
+pub mod explain;
 pub mod images;
 pub mod indexes;
 pub mod lsn;

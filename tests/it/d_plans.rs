@@ -177,3 +177,33 @@ fn every_statement_finds_its_rows_by_an_index() {
         }
     }
 }
+
+#[test]
+fn every_statement_is_explained_by_its_name() {
+    let server = Server::shared();
+    let explain = |args: &[&str]| {
+        let mut command = std::process::Command::new(crate::support::server::BIN);
+        command.arg("explain").args(args).args(["--database-url", &server.database_url()]);
+        let out = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.success(), text(&out.stdout), text(&out.stderr))
+    };
+    let (_, names, _) = explain(&[]);
+    assert_eq!(names.lines().count(), catwalk::statements::STATEMENTS.len());
+    for name in names.lines() {
+        let (done, plan, why) = explain(&[name]);
+        // Some are completed before they are sent, and are no statement as they lie there.
+        assert!(done && plan.contains("cost="), "{name}: {plan}{why}");
+    }
+    let (done, plan, why) = explain(&["products_fetch", "{1,2,3}"]);
+    assert!(done && plan.contains("actual time=") && plan.contains("/* products_fetch */"), "{plan}{why}");
+    assert!(explain(&["products_fetch", "{1}", "2"]).2.contains("takes 1 values"));
+    assert!(explain(&["nothing"]).2.contains("names them all"));
+    // What would change something has changed nothing.
+    let count =
+        || server.database().query_text("select count(*) from interactions", &[]).unwrap()[0].get::<i64>(0);
+    let before = count();
+    let (_, plan, why) = explain(&["interactions_add", "{a}", "{b}", "{c}"]);
+    assert!(plan.contains("Insert on interactions"), "{plan}{why}");
+    assert_eq!(count(), before);
+}
