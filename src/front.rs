@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use anyhow::{ensure, Context, Result};
 use brotli::enc::BrotliEncoderParams;
@@ -32,8 +33,15 @@ const SHOP: &[(&str, &[u8])] = &[
     ("cart.js", include_bytes!("../web/shop/cart.js")),
 ];
 
-/// Its own scripts, styles and calls; pictures from wherever the catalogue has them.
-const SHOP_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' http: https:; \
+/// The status page's, below `/status/` of the listener for administration.
+const STATUS: &[(&str, &[u8])] = &[
+    (INDEX, include_bytes!("../web/status/index.html")),
+    ("status.css", include_bytes!("../web/status/status.css")),
+    ("status.js", include_bytes!("../web/status/status.js")),
+];
+
+/// Their own scripts, styles and calls; pictures from wherever the catalogue has them.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' http: https: data:; \
                            base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Media types by the ends of names (IANA).
@@ -168,10 +176,20 @@ impl Front {
 
     /// The shop, below `/shop/`.
     fn shop() -> Front {
-        let files = SHOP
+        Front::built_in(SHOP, "/shop/")
+    }
+
+    /// The status page, below `/status/`.
+    pub fn status() -> &'static Front {
+        static STATUS_FRONT: LazyLock<Front> = LazyLock::new(|| Front::built_in(STATUS, "/status/"));
+        &STATUS_FRONT
+    }
+
+    fn built_in(files: &[(&str, &[u8])], root: &'static str) -> Front {
+        let files = files
             .iter()
-            .map(|(name, text)| (name.to_string(), File::new(name, text.to_vec(), Some(SHOP_POLICY))));
-        Front { files: files.collect(), root: "/shop/", verification: None }
+            .map(|(name, text)| (name.to_string(), File::new(name, text.to_vec(), Some(PAGE_POLICY))));
+        Front { files: files.collect(), root, verification: None }
     }
 
     /// All files below `directory`, but for those whose names begin with a dot; served from `/`.

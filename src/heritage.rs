@@ -85,12 +85,12 @@ impl Heritage {
         Ok(())
     }
 
-    /// Arena and metrics page, opened anew to look at only.
+    /// Arena, metrics page and page of nodes, opened anew to look at only.
     ///
     /// # Errors
     /// What open(2) says.
-    pub fn reopen_memory(&self) -> std::io::Result<[File; 2]> {
-        Ok([self.arena.memory().reopen()?, self.metrics.memory().reopen()?])
+    pub fn reopen_memory(&self) -> std::io::Result<[File; 3]> {
+        Ok([self.arena.memory().reopen()?, self.metrics.memory().reopen()?, self.topology.memory().reopen()?])
     }
 
     /// Takes settings over for the workers that are forked from now on, with certificate, key and front end as they are now; returns those in force

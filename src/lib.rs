@@ -23,6 +23,7 @@ pub mod machine; // what this box has
 pub mod master; // the loop that owns them
 pub mod metrics; // counters in shared memory
 pub mod os; // the only room that speaks libc
+pub mod overview; // what a status page shows
 pub mod programs; // PostgreSQL's programs on this machine
 pub mod runtime; // may in a forked process
 pub mod runtime_directory; // where a running server is found

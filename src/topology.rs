@@ -26,6 +26,7 @@ mod at {
     pub const WANTED: usize = 48;
     pub const HASH: usize = 56;
     pub const SECRET: usize = 64;
+    pub const COUNT: usize = 96;
     pub const NODES: usize = 128;
     pub const NODE_SIZE: usize = 64;
     pub const STATE: usize = 0;
@@ -102,6 +103,7 @@ impl Topology {
     pub fn join_or_create(handed_on: Option<OwnedFd>, nodes: usize, hash: u64) -> nix::Result<Topology> {
         let joined = handed_on.and_then(|fd| SharedMemory::open_trusted(fd).ok());
         if let Some(memory) = joined.filter(|memory| memory.word(at::HASH).load(Ordering::Relaxed) == hash) {
+            memory.word(at::COUNT).store(nodes as u64, Ordering::Release);
             return Ok(Topology { memory: Arc::new(memory), nodes });
         }
         let topology = Topology::create(nodes)?;
@@ -116,10 +118,24 @@ impl Topology {
     pub fn create(nodes: usize) -> nix::Result<Topology> {
         let memory = SharedMemory::create("catwalk-nodes", 4096)?;
         let topology = Topology { memory: Arc::new(memory), nodes };
+        topology.set(at::COUNT, nodes as u64);
         if nodes == 1 {
             topology.set(at::PRIMARY, 1);
         }
         Ok(topology)
+    }
+
+    /// The page of a running server, to look at only.
+    ///
+    /// # Errors
+    /// What mmap(2) says; EINVAL for what is no such page.
+    pub fn open_to_read(fd: OwnedFd) -> nix::Result<Topology> {
+        let memory = SharedMemory::open_to_read(fd)?;
+        let nodes = memory.word(at::COUNT).load(Ordering::Acquire) as usize;
+        match (1..=NODES_MAX).contains(&nodes) {
+            true => Ok(Topology { memory: Arc::new(memory), nodes }),
+            false => Err(nix::errno::Errno::EINVAL),
+        }
     }
 
     pub fn memory(&self) -> &SharedMemory {

@@ -12,6 +12,7 @@ use crate::metrics::page::WAITS;
 use crate::metrics::render::render;
 use crate::metrics::Gauge;
 use crate::os::clock;
+use crate::overview::{Overview, Sources};
 use crate::topology::State as NodeState;
 
 /// `GET /healthz`: this process schedules and answers.
@@ -113,6 +114,18 @@ fn check_workers(site: &Site) -> Check {
     };
     // One that is being replaced is no reason to take the box out; a crash loop is.
     Check { ok: serving > 0 && loops == 0, detail }
+}
+
+/// `GET /status.json`: what the status page shows, the same from every worker.
+pub fn overview(site: &Site, rsp: &mut Response<'_>) {
+    let sources = Sources {
+        arena: site.cache.arena(),
+        metrics: site.metrics.page(),
+        slots: &site.slots,
+        topology: site.nodes.topology(),
+    };
+    rsp.header("Content-Type: application/json; charset=utf-8").header("Cache-Control: no-store");
+    rsp.body_vec(serde_json::to_vec(&Overview::take(&sources)).expect("plain fields serialise"));
 }
 
 /// `GET /metrics`: the same from every worker.

@@ -9,6 +9,7 @@ use crate::api::web::Page;
 use crate::api::{admin, cart, health, images, pictures, products, questions, reply, reviews, web, Site};
 use crate::cache::Kind;
 use crate::db::writes::{Opinion, Vote};
+use crate::front::Front;
 use crate::metrics::RouteGroup;
 
 /// Where a path leads.
@@ -251,6 +252,9 @@ pub fn answer_admin(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>) 
         "/metrics" => health::metrics(site, rsp),
         "/healthz" => health::alive(rsp),
         "/readyz" => health::ready(site, rsp),
+        "/status.json" => health::overview(site, rsp),
+        "/" => drop(rsp.status_code(302, "Found").header("Location: /status/")),
+        path if web::show_front(Front::status(), req, rsp, path) => {}
         _ => Problem::no_route().write(site, req, rsp),
     }
 }
@@ -262,7 +266,7 @@ fn dispatch(site: &Site, req: &mut Request<'_, '_>, rsp: &mut Response<'_>, rout
         return reply::write_options(site, req, rsp, allow);
     }
     if route == Route::Nowhere {
-        if !is_read || !web::show_front(site, req, rsp, path) {
+        if !is_read || !web::show_front(&site.front, req, rsp, path) {
             Problem::no_route().write(site, req, rsp);
         }
         return;

@@ -6,7 +6,7 @@ use may_minihttp::{Request, Response};
 use crate::api::conditional::{coding, none_match_hits, write_etag, Accepted};
 use crate::api::reply::{write_cors, write_validated};
 use crate::api::Site;
-use crate::front::{File, Found};
+use crate::front::{File, Found, Front};
 
 /// A page of `web/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,11 @@ pub fn show(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, page: Pa
     write_validated(req, rsp, body.to_vec());
 }
 
-/// Whatever of the front end is at a path that is none of the API's. False: nothing.
-pub fn show_front(site: &Site, req: &Request<'_, '_>, rsp: &mut Response<'_>, path: &str) -> bool {
+/// Whatever of a front end is at a path that is none of the API's. False: nothing.
+pub fn show_front(front: &Front, req: &Request<'_, '_>, rsp: &mut Response<'_>, path: &str) -> bool {
     let accepted = req.header("accept").unwrap_or_default();
     let is_browser = accepted.windows(9).any(|word| word == b"text/html");
-    match site.front.find(path, is_browser) {
+    match front.find(path, is_browser) {
         Some(Found::File(file)) => write_file(req, rsp, file),
         Some(Found::SeeShop) => {
             rsp.status_code(302, "Found").header("Location: /shop/").header("Vary: Accept");

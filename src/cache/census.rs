@@ -1,5 +1,5 @@
 //! A look at the arena by who does not serve from it: what it holds, and the records of a key.
-//! Runs in: offline. Only loads.
+//! Runs in: offline | worker. Only loads.
 
 use std::sync::atomic::Ordering;
 
@@ -33,8 +33,8 @@ pub struct Census {
     pub ghosts: usize,
 }
 
-/// Counts segments and records.
-pub fn take(arena: &Arena) -> Census {
+/// Counts segments alone, which costs little.
+pub fn segments(arena: &Arena) -> Census {
     let mut census = Census::default();
     for segment in 0..arena.layout().segments {
         match segment::state(arena, segment).1 {
@@ -45,6 +45,12 @@ pub fn take(arena: &Arena) -> Census {
             State::Sealed(Queue::Main, _) => census.sealed_main += 1,
         }
     }
+    census
+}
+
+/// Counts segments and records.
+pub fn take(arena: &Arena) -> Census {
+    let mut census = segments(arena);
     for (place, is_ghost) in index::all(arena) {
         if is_ghost {
             census.ghosts += 1;

@@ -11,6 +11,7 @@ use super::{Finding, Level};
 use crate::config::Config;
 use crate::limits::DESCRIPTORS_RESERVED;
 use crate::machine::instance::{self, Burstable};
+use crate::machine::load::{self, Ticks};
 use crate::os::clock;
 
 /// Over how long shares of time are measured.
@@ -203,33 +204,15 @@ fn conntrack() -> Option<Finding> {
     })
 }
 
-/// Ticks of the first line of /proc/stat: all, idle, stolen.
-fn ticks() -> Option<[u64; 3]> {
-    let text = read("/proc/stat")?;
-    let fields: Vec<u64> =
-        text.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
-    let idle = fields.get(3)? + fields.get(4)?;
-    Some([fields.iter().take(8).sum(), idle, *fields.get(7)?])
-}
-
-/// How long a process's group was held back by its quota so far, in µs.
-fn throttled_us(pid: &str) -> Option<u64> {
-    // 0::/system.slice/catwalk.service
-    let groups = read(&format!("/proc/{pid}/cgroup"))?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let stat = read(&format!("/sys/fs/cgroup{group}/cpu.stat"))?;
-    stat.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.parse().ok()
-}
-
 /// Stolen time, and time that the server's quota has taken.
 fn processor(server: Option<u64>) -> Vec<Finding> {
     let pid = server.map_or("self".to_string(), |pid| pid.to_string());
-    let throttled = || throttled_us(&pid);
-    let (before, throttled_before) = (ticks(), throttled());
+    let throttled = || load::throttled_us(&pid);
+    let (before, throttled_before) = (load::ticks(), throttled());
     std::thread::sleep(SAMPLE);
     let mut findings = Vec::new();
-    if let (Some(before), Some(after)) = (before, ticks()) {
-        let [all, idle, stolen] = std::array::from_fn(|n| after[n].saturating_sub(before[n]));
+    if let (Some(before), Some(after)) = (before, load::ticks()) {
+        let Ticks { all, idle, stolen } = after.since(before);
         let share = |part: u64| part as f64 * 100.0 / all.max(1) as f64;
         let found = format!("{:.0} % idle, {:.1} % stolen", share(idle), share(stolen));
         findings.push(match share(stolen) < 5.0 {

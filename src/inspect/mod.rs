@@ -21,6 +21,7 @@ use crate::control::{self, Question};
 use crate::metrics::MetricsPage;
 use crate::os::mmap::SharedMemory;
 use crate::slots::Slots;
+use crate::topology::Topology;
 
 /// Longest wait for a worker to void everything.
 const CLEAR_MAX: Duration = Duration::from_secs(5);
@@ -74,6 +75,7 @@ pub struct Server {
     pub arena: Arena,
     pub metrics: MetricsPage,
     pub slots: Slots,
+    pub topology: Topology,
 }
 
 impl Server {
@@ -87,9 +89,10 @@ impl Server {
         let memory = Arc::new(SharedMemory::open_to_read(next()?).context("mapping the arena")?);
         let metrics = MetricsPage::open_to_read(next()?)
             .context("mapping the metrics page; a server of another version has others")?;
+        let topology = Topology::open_to_read(next()?).context("mapping the page of nodes")?;
         let arena = UncheckedArena::new(memory.clone()).open().context("the server's arena")?;
         let slots = Slots::new(memory, *arena.layout());
-        Ok(Server { arena, metrics, slots })
+        Ok(Server { arena, metrics, slots, topology })
     }
 }
 

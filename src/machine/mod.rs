@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod instance;
+pub mod load;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -325,9 +325,7 @@ impl Master {
         self.listen(Instant::now());
         match question {
             Question::Memory => match self.heritage.reopen_memory() {
-                Ok([arena, metrics]) => {
-                    control::answer(&reply, control::OK, &[arena.as_fd(), metrics.as_fd()])
-                }
+                Ok(pages) => control::answer(&reply, control::OK, &pages.each_ref().map(AsFd::as_fd)),
                 Err(e) => control::answer(&reply, &format!("its memory can't be opened: {e}"), &[]),
             },
             Question::Clear if self.seats.clear_cache() => control::answer(&reply, control::OK, &[]),

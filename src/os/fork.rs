@@ -143,6 +143,11 @@ pub fn own_user_name() -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name)
 }
 
+/// This machine's name.
+pub fn host_name() -> String {
+    unistd::gethostname().map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
+}
+
 /// In a child: become another user for good.
 pub fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
     unistd::setgroups(&[gid])?;

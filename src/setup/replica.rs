@@ -71,7 +71,7 @@ pub fn run(args: &Setup, address: &Config) -> Result<()> {
 }
 
 fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "replica".into(), |name| name.to_string_lossy().into_owned())
+    Some(fork::host_name()).filter(|name| !name.is_empty()).unwrap_or("replica".into())
 }
 
 /// Whether a directory is empty, or not there.

@@ -4,63 +4,23 @@
 // VISIT=short for one walk on a desktop, else also a phone, the dark, and the keyboard.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
 
-const { URL: url, MODULES, CHROMIUM, OUTPUT, VISIT } = process.env;
-const require = createRequire(join(MODULES, 'x.js'));
-const { chromium } = require('playwright-core');
-const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+import { faults, inspect as look, open as openAt, stands, visit } from './lib.mjs';
 
-mkdirSync(OUTPUT, { recursive: true });
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+const { URL: url, VISIT } = process.env;
 /** Sets this visit's words apart from those of visits before. */
-const visit = Date.now().toString(36);
-/** What no page may do. */
-const faults = [];
-let shots = 0;
-
-const open = async (options = {}) => {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
-  page.on('console', (message) => message.type() === 'error' && faults.push(`console: ${message.text()}`));
-  page.on('pageerror', (error) => faults.push(`error: ${error.stack}`));
-  page.on('request', (request) => new URL(request.url()).origin === url || request.url().startsWith('data:') || faults.push(`asks elsewhere: ${request.url()}`));
-  page.on('response', (response) => response.status() >= 400 && faults.push(`${response.status()} ${response.url()}`));
-  await page.addInitScript(() => {
-    window.shifted = [];
-    new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) {
-        if (!entry.hadRecentInput) window.shifted.push([entry.value, entry.sources.map((source) => source.node?.className ?? source.node?.nodeName)]);
-      }
-    }).observe({ type: 'layout-shift', buffered: true });
-  });
-  return page;
-};
+const run = Date.now().toString(36);
+const open = (options) => openAt(url, options);
 
 const settled = async (page) => {
   await page.waitForLoadState('networkidle');
   await page.evaluate(() => Promise.all([...document.images].filter((image) => image.loading !== 'lazy').map((image) => image.decode().catch(() => {}))));
 };
 
-/** Accessible, and nothing moves under the reader (Core Web Vitals: good is up to 0.1). */
 const inspect = async (page, name) => {
   await settled(page);
-  await page.screenshot({ path: join(OUTPUT, `${String((shots += 1)).padStart(2, '0')}-${name}.png`), fullPage: true });
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice'] }));
-  for (const { id, help, nodes } of violations) faults.push(`${name}: ${id} (${help}): ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join(' | ').slice(0, 600)}`);
-  const wide = await page.evaluate(() => {
-    const room = document.documentElement.clientWidth;
-    if (document.scrollingElement.scrollWidth <= room) return [];
-    return [...document.querySelectorAll('body *')].filter((each) => each.getBoundingClientRect().right > room + 1).map((each) => `${each.nodeName}.${each.className}`).slice(0, 8);
-  });
-  if (wide.length) faults.push(`${name}: it is wider than the window: ${wide}`);
-  const shifts = await page.evaluate(() => window.shifted);
-  const sum = shifts.reduce((sum, [value]) => sum + value, 0);
-  if (sum > 0.05) faults.push(`${name}: the layout shifts by ${sum.toFixed(3)}: ${JSON.stringify(shifts)}`);
+  await look(page, name);
+  await stands(page, name);
 };
 
 const step = async (name, work) => {
@@ -72,7 +32,7 @@ const step = async (name, work) => {
 
 /** The whole walk. */
 const walk = async (page, device) => {
-  const who = `${device}-${visit}`;
+  const who = `${device}-${run}`;
   let product;
   await step(`${device}: / leads to the catalogue, which has pages`, async () => {
     await page.goto(`${url}/`);
@@ -192,17 +152,10 @@ const type = async (page) => {
   await page.context().close();
 };
 
-try {
+await visit(async () => {
   await walk(await open(), 'desktop');
-  if (VISIT !== 'short') {
-    await walk(await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true }), 'phone');
-    await walk(await open({ colorScheme: 'dark' }), 'dark');
-    await type(await open());
-  }
-  assert.deepEqual(faults, []);
-} catch (error) {
-  console.error(error.message, faults);
-  process.exitCode = 1;
-} finally {
-  await browser.close();
-}
+  if (VISIT === 'short') return;
+  await walk(await open({ viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true }), 'phone');
+  await walk(await open({ colorScheme: 'dark' }), 'dark');
+  await type(await open());
+});

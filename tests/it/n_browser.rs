@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use catwalk::os::processes::Stat;
+
 use crate::support::server::BIN;
-use crate::support::Server;
+use crate::support::{Connection, Server};
 
 /// Where `.ci/instruments` puts the browser's driver.
 fn target() -> PathBuf {
@@ -22,16 +24,17 @@ fn chromium() -> Result<PathBuf, &'static str> {
     places.iter().map(PathBuf::from).find(has).ok_or("there is no Chromium")
 }
 
-#[test]
-fn a_visitor_finds_orders_reviews_votes_and_asks() {
+/// Runs a visit of `tests/browser` on a server of its own.
+fn walk(script: &str) {
     let browser = match chromium() {
         Ok(browser) => browser,
         Err(why) => return println!("passed over: {why}"),
     };
     let server = Server::start(&["--products", "300"]);
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser/visit.mjs");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
     let mut node = Command::new("node");
     node.arg(script).env("URL", format!("http://{}", server.address)).env("CHROMIUM", browser);
+    node.env("ADMIN_URL", format!("http://{}", server.admin_address.as_deref().expect("it has one")));
     node.env("MODULES", target().join("node_modules")).env("OUTPUT", target().join("shots"));
     let out = match node.env("VISIT", std::env::var("VISIT").unwrap_or("short".into())).output() {
         Ok(out) => out,
@@ -40,6 +43,37 @@ fn a_visitor_finds_orders_reviews_votes_and_asks() {
     print!("{}", String::from_utf8_lossy(&out.stdout));
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(server.metric("catwalk_http_responses_total{class=\"5xx\"}"), 0);
+}
+
+#[test]
+fn a_visitor_finds_orders_reviews_votes_and_asks() {
+    walk("visit.mjs");
+}
+
+#[test]
+fn the_status_page_moves_while_load_runs() {
+    walk("status.mjs");
+}
+
+/// What looks at the server every two seconds takes less than a hundredth of a core from it.
+#[test]
+fn an_overview_takes_less_than_20_ms_of_cpu() {
+    const OVERVIEWS: u64 = 300;
+    let server = Server::start(&["--products", "50", "--cache-size", "256MiB"]);
+    let ticks = || {
+        let all = server.workers().into_iter().filter_map(|pid| Stat::of(pid.as_raw() as u64));
+        all.map(|stat| stat.cpu_ticks).sum::<u64>()
+    };
+    let mut admin = Connection::open(server.admin_address.as_deref().unwrap());
+    let before = ticks();
+    for _ in 0..OVERVIEWS {
+        let overview = admin.get("/status.json").json();
+        assert_eq!(overview["workers"]["serving"], overview["workers"]["wanted"]);
+    }
+    // A tick is 10 ms of CPU time, not of the clock's.
+    let ms = (ticks() - before) as f64 * 10.0 / OVERVIEWS as f64;
+    println!("{ms:.2} ms of CPU an overview");
+    assert!(ms < 20.0, "{ms} ms");
 }
 
 #[test]
