@@ -221,10 +221,10 @@ impl SlotMetrics {
         self.add_at(duration_at(route, histogram::SUM), ns);
     }
 
-    /// Notes how long a statement took, and how often it was run; `n` is its place among all.
-    pub fn time_statement(&self, n: usize, runs: u64, ns: u64) {
+    /// Notes how long a statement took; `n` is its place among all.
+    pub fn time_statement(&self, n: usize, ns: u64) {
         let at = statement_at(n);
-        self.add_at(at, runs);
+        self.add_at(at, 1);
         self.add_at(at + 8, ns);
         let longest = self.page.memory.word(self.slot * BLOCK_SIZE_BYTES + at + 16);
         longest.fetch_max(ns, Ordering::Relaxed);

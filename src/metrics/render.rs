@@ -79,8 +79,8 @@ mod tests {
         page.slot(2).time(RouteGroup::Product, 2_000_000_000_000);
         page.slot(2).set_level(Level::HttpConnections, 7);
         let fetch = crate::statements::find("products_fetch").unwrap();
-        page.slot(0).time_statement(fetch, 1, 2_000_000);
-        page.slot(3).time_statement(fetch, 1, 500_000);
+        page.slot(0).time_statement(fetch, 2_000_000);
+        page.slot(3).time_statement(fetch, 500_000);
         let text = render(&page, &[(Gauge::WorkersServing, 1.0)]);
         let product = "catwalk_http_request_duration_seconds";
         assert!(
