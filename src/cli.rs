@@ -44,6 +44,12 @@ pub enum Command {
     Export(Export),
     /// Look for what keeps this machine, its database and a running server from doing what they could; each finding with its fix.
     Doctor(Doctor),
+    /// Watch a running server in the terminal, from its own memory.
+    #[command(disable_help_flag = true)]
+    Top(Lab),
+    /// Drive a server at a constant rate, by the mixture of a shop, and say how long answers took.
+    #[command(disable_help_flag = true)]
+    Bench(Lab),
     /// Show the plan of a statement, by the name that the log and the metrics have for it.
     Explain(Explain),
     /// Say what this machine should sustain and burst: CPU a request, measured here, and what the instance is entitled to.
@@ -120,6 +126,14 @@ pub struct Settings {
     /// Address of the database, before every other source.
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
+}
+
+/// What another program, catwalk-lab, is asked for: `catwalk top --help` and `catwalk bench --help` have its flags.
+#[derive(Debug, Args)]
+pub struct Lab {
+    /// Passed on; --help lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
 }
 
 #[derive(Debug, Args)]

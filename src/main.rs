@@ -10,6 +10,7 @@ use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
 use catwalk::master::events::Events;
+use catwalk::os::fork;
 use catwalk::succession::Inheritance;
 use catwalk::{ask, capacity, db, dev, doctor, etl, heritage, inspect, logging, master, setup};
 use clap::Parser;
@@ -48,6 +49,8 @@ fn run(command: Command) -> Result<i32> {
         Command::Seed(args) => seed(&args),
         Command::Export(args) => export(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Top(lab) => run_lab("top", &lab.args),
+        Command::Bench(lab) => run_lab("bench", &lab.args),
         Command::Explain(args) => explain(&args),
         Command::Capacity(args) => capacity::run(&args),
         Command::Cache(args) => inspect::run(&args),
@@ -110,6 +113,19 @@ fn program() -> std::io::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(&name)).find(|program| program.is_file());
     found.map_or_else(std::env::current_exe, std::path::absolute)
+}
+
+/// Becomes the program that looks at servers and drives them, which lies beside this one: its crates are none of a server's. Returns only
+/// when it can't be run.
+fn run_lab(verb: &str, args: &[String]) -> Result<i32> {
+    let program = std::env::current_exe().context("finding this program")?.with_file_name("catwalk-lab");
+    let args: Vec<String> = [verb.to_string()].into_iter().chain(args.iter().cloned()).collect();
+    let why = fork::exec(&program, &args);
+    anyhow::bail!(
+        "`catwalk {verb}` is done by {}, which can't be run: {}; packages bring it, and `make build` makes it",
+        program.display(),
+        why.desc()
+    )
 }
 
 fn explain(args: &Explain) -> Result<i32> {

@@ -23,6 +23,7 @@ mod i_instructions;
 mod m_master;
 mod m_service;
 mod n_browser;
+mod n_lab;
 mod r_regress;
 mod routes;
 mod support;

@@ -1,0 +1,152 @@
+//! What shoppers ask for, and how often.
+//! Runs in: offline.
+
+use anyhow::{Context, Result};
+use rand::distr::weighted::WeightedIndex;
+use rand::prelude::*;
+use rand::rngs::SmallRng;
+use rand_distr::Zipf;
+
+/// A kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Product,
+    Styles,
+    Related,
+    /// Of the newest tenth of the catalogue, each as often as the other.
+    NewestTenth,
+    List,
+    Reviews,
+    Meta,
+    Questions,
+    Vote,
+    Cart,
+    Interaction,
+}
+
+/// Each with its name, and how many of a thousand requests are of that kind.
+pub const KINDS: [(Kind, &str, u32); 11] = [
+    (Kind::Product, "product", 300),
+    (Kind::Styles, "styles", 180),
+    (Kind::Related, "related", 90),
+    (Kind::NewestTenth, "product of the last 10 %", 100),
+    (Kind::List, "list of products", 60),
+    (Kind::Reviews, "reviews", 110),
+    (Kind::Meta, "reviews/meta", 70),
+    (Kind::Questions, "questions", 75),
+    (Kind::Vote, "vote", 5),
+    (Kind::Cart, "cart", 5),
+    (Kind::Interaction, "interaction", 5),
+];
+
+impl Kind {
+    fn is_write(self) -> bool {
+        matches!(self, Kind::Vote | Kind::Cart | Kind::Interaction)
+    }
+}
+
+/// One request; with a body it is JSON.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Place in [`KINDS`].
+    pub kind: usize,
+    pub method: &'static str,
+    pub path: String,
+    pub body: &'static str,
+}
+
+/// The mixture of a shop.
+pub struct Mix {
+    products: u64,
+    kinds: WeightedIndex<u32>,
+    popular: Zipf<f64>,
+}
+
+impl Mix {
+    /// # Errors
+    /// An exponent that is none.
+    pub fn new(products: u64, exponent: f64, has_writes: bool) -> Result<Mix> {
+        let weights = KINDS.map(|(kind, _, weight)| if kind.is_write() && !has_writes { 0 } else { weight });
+        let popular = Zipf::new(products as f64, exponent).ok().context("--zipf: from 0 up")?;
+        Ok(Mix { products, kinds: WeightedIndex::new(weights).context("weights")?, popular })
+    }
+
+    /// The next request.
+    pub fn ask(&self, dice: &mut SmallRng) -> Ask {
+        let kind = self.kinds.sample(dice);
+        let id = self.product(dice);
+        let get = |path: String| Ask { kind, method: "GET", path, body: "" };
+        match KINDS[kind].0 {
+            Kind::Product => get(format!("/products/{id}")),
+            Kind::Styles => get(format!("/products/{id}/styles")),
+            Kind::Related => get(format!("/products/{id}/related")),
+            Kind::NewestTenth => get(format!("/products/{}", self.newest(dice))),
+            Kind::List => get(format!(
+                "/products?page={}&count=5",
+                dice.random_range(1..=(self.products / 5).clamp(1, 100))
+            )),
+            Kind::Reviews => get(format!(
+                "/reviews?product_id={id}&sort={}",
+                ["relevant", "newest", "helpful"][dice.random_range(0..3)]
+            )),
+            Kind::Meta => get(format!("/reviews/meta?product_id={id}")),
+            Kind::Questions => get(format!("/qa/questions?product_id={id}")),
+            Kind::Vote => Ask { kind, method: "PUT", path: format!("/reviews/{id}/helpful"), body: "" },
+            Kind::Cart => Ask { kind, method: "POST", path: "/cart".into(), body: "{\"sku_id\":1}" },
+            Kind::Interaction => {
+                let body = "{\"element\":\"button\",\"widget\":\"bench\",\"time\":\"now\"}";
+                Ask { kind, method: "POST", path: "/interactions".into(), body }
+            }
+        }
+    }
+
+    /// A popular one more often. Popularity has nothing to do with age: ranks are scattered over the ids.
+    fn product(&self, dice: &mut SmallRng) -> u64 {
+        let rank = self.popular.sample(dice) as u64 - 1;
+        // Odd, and so a permutation where the number of products is a power of two; close to one elsewhere.
+        rank.wrapping_mul(0x9E37_79B9_7F4A_7C15) % self.products + 1
+    }
+
+    fn newest(&self, dice: &mut SmallRng) -> u64 {
+        let tenth = (self.products / 10).max(1);
+        self.products - dice.random_range(0..tenth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_asks_for_the_same_and_the_weights_hold() {
+        let mix = Mix::new(1_000, 0.99, true).unwrap();
+        let asks = |seed| {
+            let mut dice = SmallRng::seed_from_u64(seed);
+            (0..20_000).map(|_| mix.ask(&mut dice)).collect::<Vec<_>>()
+        };
+        let (one, again) = (asks(1), asks(1));
+        assert!(one.iter().zip(&again).all(|(one, again)| one.path == again.path));
+        for (n, (_, name, weight)) in KINDS.iter().enumerate() {
+            let share = one.iter().filter(|ask| ask.kind == n).count() as f64 / 20.0;
+            assert!((share - f64::from(*weight)).abs() < 15.0, "{name}: {share} of a thousand");
+        }
+        assert_eq!(KINDS.iter().map(|(_, _, weight)| weight).sum::<u32>(), 1_000);
+    }
+
+    #[test]
+    fn ids_exist_and_some_are_popular() {
+        let mix = Mix::new(1_000, 0.99, false).unwrap();
+        let mut dice = SmallRng::seed_from_u64(7);
+        let mut seen = vec![0u32; 1_001];
+        for _ in 0..50_000 {
+            let id = mix.product(&mut dice) as usize;
+            assert!((1..=1_000).contains(&id));
+            seen[id] += 1;
+            let newest = mix.newest(&mut dice);
+            assert!((901..=1_000).contains(&newest), "{newest}");
+            assert!(mix.ask(&mut dice).method == "GET");
+        }
+        seen.sort_unstable_by(|a, b| b.cmp(a));
+        assert!(seen[0] > 20 * seen[500].max(1), "{} and {}", seen[0], seen[500]);
+    }
+}

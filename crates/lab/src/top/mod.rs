@@ -1,0 +1,135 @@
+//! `catwalk top`: the status page of a terminal. It reads the server's memory; the server does nothing for it.
+//! Runs in: offline.
+
+mod view;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use catwalk::ask;
+use catwalk::inspect::Server;
+use catwalk::overview::{Overview, Sources};
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::Terminal;
+
+use crate::rates::Rates;
+
+/// Points of the plots.
+const KEPT: usize = 150;
+/// Size of what `--once` prints.
+const ONCE_COLUMNS: u16 = 120;
+const ONCE_LINES: u16 = 44;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Seconds between two looks.
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    every: f64,
+    /// Print one look, of one such time, and end.
+    #[arg(long)]
+    once: bool,
+    /// The server's runtime directory [default: as configured, or that of `dev` here].
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+    /// TOML file with settings [default: /etc/catwalk/catwalk.toml, if it is there].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What is shown.
+pub struct Screen {
+    now: Overview,
+    /// The newest last.
+    history: VecDeque<Rates>,
+    is_paused: bool,
+    every: Duration,
+}
+
+impl Screen {
+    fn add(&mut self, now: Overview) {
+        match Rates::between(&self.now, &now) {
+            Some(rates) => {
+                self.history.push_back(rates);
+                let excess = self.history.len().saturating_sub(KEPT);
+                self.history.drain(..excess);
+            }
+            None => self.history.clear(),
+        }
+        self.now = now;
+    }
+}
+
+fn look(server: &Server) -> Overview {
+    let Server { arena, metrics, slots, topology } = server;
+    Overview::take(&Sources { arena, metrics, slots, topology })
+}
+
+/// Watches until q or Ctrl-C.
+///
+/// # Errors
+/// That there is no server, or no terminal.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let directory = ask::directory(args.runtime_dir.as_deref(), args.config.as_deref())?;
+    let every = Duration::from_secs_f64(args.every.clamp(0.2, 3600.0));
+    let server = Server::open(&directory)?;
+    let mut screen = Screen { now: look(&server), history: VecDeque::new(), is_paused: false, every };
+    if args.once {
+        std::thread::sleep(every);
+        screen.add(look(&server));
+        print!("{}", print_once(&screen)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut terminal = ratatui::try_init().context("this takes a terminal; --once prints one look")?;
+    let done = watch(&mut terminal, screen, server, || Server::open(&directory));
+    ratatui::restore();
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn watch(
+    terminal: &mut ratatui::DefaultTerminal,
+    mut screen: Screen,
+    mut server: Server,
+    reopen: impl Fn() -> Result<Server>,
+) -> Result<()> {
+    let mut due = Instant::now() + screen.every;
+    loop {
+        terminal.draw(|frame| view::draw(frame, &screen))?;
+        let patience = due.saturating_duration_since(Instant::now());
+        if event::poll(patience)? {
+            match event::read()? {
+                Event::Key(key) if key.kind == KeyEventKind::Press => match key.code {
+                    KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
+                    KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Ok(()),
+                    KeyCode::Char('p') | KeyCode::Char(' ') => screen.is_paused = !screen.is_paused,
+                    _ => {}
+                },
+                _ => {}
+            }
+            continue;
+        }
+        due = Instant::now() + screen.every;
+        // After a restart, or an upgrade with another layout, the memory is another one.
+        if screen.now.workers.serving == 0 {
+            if let Ok(fresh) = reopen() {
+                server = fresh;
+            }
+        }
+        let now = look(&server);
+        if !screen.is_paused {
+            screen.add(now);
+        }
+    }
+}
+
+/// The screen as text.
+fn print_once(screen: &Screen) -> Result<String> {
+    let mut terminal = Terminal::new(TestBackend::new(ONCE_COLUMNS, ONCE_LINES))?;
+    terminal.draw(|frame| view::draw(frame, screen))?;
+    let buffer = terminal.backend().buffer();
+    let line = |y: u16| (0..ONCE_COLUMNS).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+    Ok((0..ONCE_LINES).map(|y| format!("{}\n", line(y).trim_end())).collect())
+}
