@@ -58,6 +58,14 @@ use shape::Dialect;
 use slow::Slow;
 use writer::Writer;
 
+/// What a worker's site has in common with those of its siblings.
+pub struct Shared {
+    pub throttle: Throttle,
+    pub slots: Slots,
+    pub metrics: SlotMetrics,
+    pub front: Arc<Front>,
+}
+
 /// What every handler works with: one per worker.
 pub struct Site {
     pub cache: Arc<Cache>,
@@ -85,12 +93,10 @@ impl Site {
         config: &Config,
         fetcher: Arc<Fetcher>,
         writer: Arc<Writer>,
-        throttle: Throttle,
-        slots: Slots,
-        metrics: SlotMetrics,
-        front: Arc<Front>,
+        shared: Shared,
         id_seed: u64,
     ) -> Site {
+        let Shared { throttle, slots, metrics, front } = shared;
         let (cache, nodes) = (fetcher.cache().clone(), fetcher.nodes().clone());
         let audit = Audit::new(cache.clone(), metrics.clone(), config.cache_audit_one_in);
         let database_state = parking_lot::Mutex::new(None);

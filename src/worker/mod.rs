@@ -14,7 +14,7 @@ use may_minihttp::{Count, Limits, Server, Settings};
 use crate::api::fetch::Fetcher;
 use crate::api::shape::Shaper;
 use crate::api::writer::Writer;
-use crate::api::{AdminFactory, Factory, Site};
+use crate::api::{AdminFactory, Factory, Shared, Site};
 use crate::cache::watermark::Reason;
 use crate::cache::{to_ns, Ages, Cache};
 use crate::config::Config;
@@ -130,16 +130,13 @@ impl Worker {
         let writer = Writer::start(nodes.clone(), cache.clone(), places.write, metrics.clone());
         let fetcher = Fetcher::start(nodes, cache, Shaper::new(config), metrics.clone());
         let id_seed = clock::boottime_ns().rotate_left(20) ^ (u64::from(seat.epoch) << 48) ^ seat.slot as u64;
-        let site = Arc::new(Site::new(
-            config,
-            fetcher,
-            writer,
-            heritage.throttle.clone(),
-            heritage.slots.clone(),
+        let shared = Shared {
+            throttle: heritage.throttle.clone(),
+            slots: heritage.slots.clone(),
             metrics,
-            heritage.front.clone(),
-            id_seed,
-        ));
+            front: heritage.front.clone(),
+        };
+        let site = Arc::new(Site::new(config, fetcher, writer, shared, id_seed));
         let limits = Limits {
             connections_max: config.http_connections_per_worker(descriptors),
             ..config.limits.clone()

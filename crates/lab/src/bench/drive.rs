@@ -176,8 +176,8 @@ fn tick(plan: &Plan, mix: &Mix, start: Instant, queue: &Queue, ready: &Semaphore
         let mut batch = Vec::new();
         while n as f64 * interval <= now && (n as f64 * interval) < all {
             let at_s = n as f64 * interval;
-            let second =
-                (at_s >= plan.warm_up.as_secs_f64()).then(|| (at_s - plan.warm_up.as_secs_f64()) as usize);
+            let measured_s = at_s - plan.warm_up.as_secs_f64();
+            let second = (measured_s >= 0.0).then_some(measured_s as usize);
             counted += u64::from(second.is_some());
             batch.push(Due { at: start + Duration::from_secs_f64(at_s), second, ask: mix.ask(&mut dice) });
             n += 1;
