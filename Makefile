@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run papers deb rpm system browser test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
+.PHONY: help run lab papers deb rpm system browser test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -11,6 +11,7 @@ help:
 	@echo 'make test    every test, on clusters of its own'
 	@echo 'make lint    formatting, clippy with warnings denied, dependency rules'
 	@echo 'make build   the release binary, target/release/catwalk'
+	@echo 'make lab     what catwalk top and catwalk bench run, target/release/catwalk-lab'
 	@echo 'make deb, rpm  a package for Debian and Ubuntu, for Amazon Linux and Fedora, in target/packages'
 	@echo 'make system  200 reloads, 50 upgrades, 50 kills and 20 stops under load; then the package in a booted Debian with a systemd of its own'
 	@echo 'make api-fuzz  an hour of what the API description allows, and of what it does not'
@@ -34,15 +35,18 @@ run: build
 build: prepare
 	cargo build --release --locked --bin catwalk
 
+lab:
+	cargo build --release --locked -p catwalk-lab
+
 papers:
 	cargo run --quiet --locked -p papers -- target/papers
 
-deb: build papers
+deb: build lab papers
 	@.ci/packagers cargo-deb
 	PATH="$$PWD/target/packagers/bin:$$PATH" cargo deb --no-build --locked --output target/packages/
 	@ls target/packages/*.deb
 
-rpm: build papers
+rpm: build lab papers
 	@.ci/packagers cargo-generate-rpm
 	PATH="$$PWD/target/packagers/bin:$$PATH" cargo generate-rpm --output target/packages/
 	@# The same as the next release, which is what an upgrade is tried with.

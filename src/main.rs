@@ -122,7 +122,7 @@ fn run_lab(verb: &str, args: &[String]) -> Result<i32> {
     let args: Vec<String> = [verb.to_string()].into_iter().chain(args.iter().cloned()).collect();
     let why = fork::exec(&program, &args);
     anyhow::bail!(
-        "`catwalk {verb}` is done by {}, which can't be run: {}; packages bring it, and `make build` makes it",
+        "`catwalk {verb}` is done by {}, which can't be run: {}; packages bring it, and `make lab` makes it",
         program.display(),
         why.desc()
     )
