@@ -66,7 +66,7 @@ test: prepare
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; \
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --workspace --locked check bans licenses sources; \
 	else echo 'cargo-deny is not installed: dependency rules not checked'; fi
 
 api-fuzz: prepare
