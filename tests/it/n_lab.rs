@@ -164,11 +164,7 @@ fn artillery_drives_the_mixture() {
     artillery.args(["--overrides", "{\"config\":{\"phases\":[{\"duration\":3,\"arrivalRate\":100}]}}"]);
     let out = artillery.env("ARTILLERY_DISABLE_TELEMETRY", "true").output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(
-        out.status.success() && text.contains("200: "),
-        "{text}{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    assert!(out.status.success() && text.contains("200: "), "{text}{}", String::from_utf8_lossy(&out.stderr));
     assert!(!text.contains("Errors:") && !text.contains("503: "), "{text}");
     assert!(server.metric("catwalk_http_requests_total") >= 250, "{text}");
 }

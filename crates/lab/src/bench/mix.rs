@@ -1,7 +1,7 @@
 //! What shoppers ask for, and how often.
 //! Runs in: offline.
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use rand::distr::weighted::WeightedIndex;
 use rand::prelude::*;
 use rand::rngs::SmallRng;
@@ -29,10 +29,10 @@ pub const KINDS: [(Kind, &str, u32); 11] = [
     (Kind::Product, "product", 300),
     (Kind::Styles, "styles", 180),
     (Kind::Related, "related", 90),
-    (Kind::NewestTenth, "product of the last 10 %", 100),
-    (Kind::List, "list of products", 60),
+    (Kind::NewestTenth, "newest", 100),
+    (Kind::List, "list", 60),
     (Kind::Reviews, "reviews", 110),
-    (Kind::Meta, "reviews/meta", 70),
+    (Kind::Meta, "meta", 70),
     (Kind::Questions, "questions", 75),
     (Kind::Vote, "vote", 5),
     (Kind::Cart, "cart", 5),
@@ -55,6 +55,21 @@ pub struct Ask {
     pub body: &'static str,
 }
 
+/// Which kinds are asked for.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// By name; none: all.
+    pub kinds: Vec<String>,
+    pub no_writes: bool,
+}
+
+impl Wanted {
+    fn has(&self, kind: Kind, name: &str) -> bool {
+        let is_named = self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == name);
+        is_named && !(self.no_writes && kind.is_write())
+    }
+}
+
 /// The mixture of a shop.
 pub struct Mix {
     products: u64,
@@ -64,9 +79,13 @@ pub struct Mix {
 
 impl Mix {
     /// # Errors
-    /// An exponent that is none.
-    pub fn new(products: u64, exponent: f64, has_writes: bool) -> Result<Mix> {
-        let weights = KINDS.map(|(kind, _, weight)| if kind.is_write() && !has_writes { 0 } else { weight });
+    /// An exponent or a kind that is none.
+    pub fn new(products: u64, exponent: f64, wanted: &Wanted) -> Result<Mix> {
+        let unknown = wanted.kinds.iter().find(|name| KINDS.iter().all(|(_, known, _)| known != name));
+        if let Some(name) = unknown {
+            bail!("--kinds: there is no {name}; there are {}", KINDS.map(|(_, name, _)| name).join(", "));
+        }
+        let weights = KINDS.map(|(kind, name, weight)| if wanted.has(kind, name) { weight } else { 0 });
         let popular = Zipf::new(products as f64, exponent).ok().context("--zipf: from 0 up")?;
         Ok(Mix { products, kinds: WeightedIndex::new(weights).context("weights")?, popular })
     }
@@ -119,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_asks_for_the_same_and_the_weights_hold() {
-        let mix = Mix::new(1_000, 0.99, true).unwrap();
+        let mix = Mix::new(1_000, 0.99, &Wanted::default()).unwrap();
         let asks = |seed| {
             let mut dice = SmallRng::seed_from_u64(seed);
             (0..20_000).map(|_| mix.ask(&mut dice)).collect::<Vec<_>>()
@@ -135,7 +154,7 @@ mod tests {
 
     #[test]
     fn ids_exist_and_some_are_popular() {
-        let mix = Mix::new(1_000, 0.99, false).unwrap();
+        let mix = Mix::new(1_000, 0.99, &Wanted { no_writes: true, ..Wanted::default() }).unwrap();
         let mut dice = SmallRng::seed_from_u64(7);
         let mut seen = vec![0u32; 1_001];
         for _ in 0..50_000 {
@@ -148,5 +167,21 @@ mod tests {
         }
         seen.sort_unstable_by(|a, b| b.cmp(a));
         assert!(seen[0] > 20 * seen[500].max(1), "{} and {}", seen[0], seen[500]);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_asked_for() {
+        let wanted = |kinds: &[&str]| Wanted {
+            kinds: kinds.iter().map(|k| k.to_string()).collect(),
+            no_writes: false,
+        };
+        let mix = Mix::new(100, 0.99, &wanted(&["styles", "cart"])).unwrap();
+        let mut dice = SmallRng::seed_from_u64(3);
+        let mut names: Vec<&str> = (0..5_000).map(|_| KINDS[mix.ask(&mut dice).kind].1).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names, ["cart", "styles"]);
+        let why = Mix::new(100, 0.99, &wanted(&["product", "shoes"])).err().unwrap().to_string();
+        assert!(why.contains("no shoes") && why.contains("questions"), "{why}");
     }
 }

@@ -15,7 +15,7 @@ use anyhow::{bail, ensure, Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use drive::{Outcome, Plan};
-use mix::Mix;
+use mix::{Mix, Wanted};
 
 /// Exit status with answers that were no success.
 const EXIT_ERRORS: u8 = 2;
@@ -46,6 +46,9 @@ pub struct Args {
     /// Only reads.
     #[arg(long)]
     no_writes: bool,
+    /// Only these, as in product,styles; their names are in the table that is printed.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    kinds: Vec<String>,
     /// The same choices for the same number.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -91,7 +94,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             .with_context(|| format!("asking {} for its products", args.url))?,
     };
     ensure!(products > 0, "{} has no products: `catwalk seed` makes some", args.url);
-    let mix = Mix::new(products, args.zipf, !args.no_writes)?;
+    let wanted = Wanted { kinds: args.kinds.clone(), no_writes: args.no_writes };
+    let mix = Mix::new(products, args.zipf, &wanted)?;
     let plan = Plan {
         address,
         rate: args.rate,
