@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 ARGS ?=
 
-.PHONY: help run lab papers deb rpm system browser test lint build api-fuzz soak torture coherence cluster bench bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
+.PHONY: help run lab papers deb rpm system browser test lint build api-fuzz soak torture coherence cluster bench compare bench-cluster bench-scaling bench-cache bench-load bench-sizes clean
 
 help:
 	@echo 'make run     a catalogue on http://127.0.0.1:8080: installs PostgreSQL if it is missing, builds, serves'
@@ -22,6 +22,7 @@ help:
 	@echo 'make coherence  a million reads under every fault of the database and the change feed, and each of its rules'
 	@echo 'make cluster a million reads of two boxes behind a balancer, with a primary and two replicas, under every fault of nodes and cables'
 	@echo 'make bench   last page against first page of a million products; from COMMIT to visible; what the feed costs writers; writes a second'
+	@echo 'make compare  nginx proxy_cache, Varnish, a Node cluster with Redis and without, beside us: CPU a request and the highest rate'
 	@echo 'make bench-cache  the shared cache: lookups on one core and two beside memcpy, hit ratios beside LRU, a restart with 1 GiB'
 	@echo 'make bench-cluster  cold reads with two replicas and with none: CPU a request of each node'
 	@echo 'make bench-scaling  hit ratio, database load and staleness against boxes and catalogue size, simulated'
@@ -95,6 +96,9 @@ cluster: prepare
 
 bench: prepare
 	cargo bench --locked --bench pages --bench visible --bench writers --bench votes
+
+compare: build lab
+	bench/compare/run $(ARGS)
 
 bench-cache: prepare
 	cargo bench --locked --bench lookup
