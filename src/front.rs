@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use anyhow::{ensure, Context, Result};
 use brotli::enc::BrotliEncoderParams;
@@ -13,7 +13,7 @@ use libdeflater::{CompressionLvl, Compressor};
 use crate::cache::record::etag_of;
 use crate::cache::Encoding;
 use crate::config::Config;
-use crate::limits::{FRONT_DEPTH_MAX, FRONT_FILES_MAX, FRONT_SIZE_MAX_BYTES};
+use crate::limits::{FRONT_CODED_SIZE_MAX_BYTES, FRONT_DEPTH_MAX, FRONT_FILES_MAX, FRONT_SIZE_MAX_BYTES};
 
 /// What is served where nothing else is: the router of the front end knows the path.
 const INDEX: &str = "index.html";
@@ -89,7 +89,7 @@ impl File {
         let content_type = known.map_or("application/octet-stream", |(_, media_type)| media_type);
         let is_text =
             content_type.contains("charset=") || content_type.contains("svg") || extension == "wasm";
-        let (gzip, br) = match is_text {
+        let (gzip, br) = match is_text && identity.len() <= FRONT_CODED_SIZE_MAX_BYTES {
             true => (if_smaller(gzip(&identity), &identity), if_smaller(br(&identity), &identity)),
             false => Default::default(),
         };
@@ -119,7 +119,7 @@ impl File {
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut compressor = Compressor::new(CompressionLvl::best());
+    let mut compressor = Compressor::new(CompressionLvl::default());
     let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
     let len = compressor.gzip_compress(body, &mut out).unwrap_or(0);
     out.truncate(len);
@@ -127,7 +127,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 }
 
 fn br(body: &[u8]) -> Vec<u8> {
-    let params = BrotliEncoderParams { quality: 9, size_hint: body.len(), ..Default::default() };
+    let params = BrotliEncoderParams { quality: 5, size_hint: body.len(), ..Default::default() };
     let mut out = Vec::new();
     match brotli::BrotliCompress(&mut &body[..], &mut out, &params) {
         Ok(_) => out,
@@ -146,13 +146,13 @@ fn if_smaller(coded: Vec<u8>, body: &[u8]) -> Vec<u8> {
 /// What a path of the front end leads to.
 pub enum Found<'f> {
     File(&'f File),
-    /// Elsewhere, for those who look at it.
-    SeeShop,
+    /// Elsewhere.
+    See(String),
 }
 
 /// All files of a front end.
 pub struct Front {
-    files: HashMap<String, File>,
+    files: HashMap<String, Arc<File>>,
     /// What all paths begin with.
     root: &'static str,
     /// A text that proves to loader.io whose server this is, and its page.
@@ -160,13 +160,13 @@ pub struct Front {
 }
 
 impl Front {
-    /// The shop, or what the settings have instead.
+    /// The shop, or what the settings have instead; files that are as they were `before` are taken over.
     ///
     /// # Errors
     /// As [`Front::read`].
-    pub fn load(config: &Config) -> Result<Front> {
+    pub fn load(config: &Config, before: Option<&Front>) -> Result<Front> {
         let mut front = match &config.static_directory {
-            Some(directory) => Front::read(directory)?,
+            Some(directory) => Front::read(directory, before)?,
             None => Front::shop(),
         };
         let page = |token: &String| (token.clone(), File::new("token.txt", token.clone().into_bytes(), None));
@@ -186,9 +186,9 @@ impl Front {
     }
 
     fn built_in(files: &[(&str, &[u8])], root: &'static str) -> Front {
-        let files = files
-            .iter()
-            .map(|(name, text)| (name.to_string(), File::new(name, text.to_vec(), Some(PAGE_POLICY))));
+        let files = files.iter().map(|(name, text)| {
+            (name.to_string(), Arc::new(File::new(name, text.to_vec(), Some(PAGE_POLICY))))
+        });
         Front { files: files.collect(), root, verification: None }
     }
 
@@ -196,17 +196,24 @@ impl Front {
     ///
     /// # Errors
     /// What can't be read; that there is no index.html; that it is too much to be kept in memory.
-    fn read(directory: &Path) -> Result<Front> {
+    fn read(directory: &Path, before: Option<&Front>) -> Result<Front> {
         let mut front = Front { files: HashMap::new(), root: "/", verification: None };
         let mut size = 0;
         front
-            .read_below(directory, "", 0, &mut size)
+            .read_below(directory, "", 0, &mut size, before)
             .with_context(|| format!("static: reading {}", directory.display()))?;
         ensure!(front.files.contains_key(INDEX), "static: {} has no {INDEX}", directory.display());
         Ok(front)
     }
 
-    fn read_below(&mut self, directory: &Path, above: &str, depth: usize, size: &mut u64) -> Result<()> {
+    fn read_below(
+        &mut self,
+        directory: &Path,
+        above: &str,
+        depth: usize,
+        size: &mut u64,
+        before: Option<&Front>,
+    ) -> Result<()> {
         ensure!(depth <= FRONT_DEPTH_MAX, "it is over {FRONT_DEPTH_MAX} directories deep");
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
@@ -217,9 +224,11 @@ impl Front {
             let (path, name) = (entry.path(), format!("{above}{name}"));
             let metadata = fs::metadata(&path).with_context(|| path.display().to_string())?;
             if metadata.is_dir() {
-                self.read_below(&path, &format!("{name}/"), depth + 1, size)?;
+                self.read_below(&path, &format!("{name}/"), depth + 1, size, before)?;
                 continue;
             }
+            // Whoever opens a pipe waits for its other end.
+            ensure!(metadata.is_file(), "{} is neither file nor directory", path.display());
             *size += metadata.len();
             ensure!(
                 *size <= FRONT_SIZE_MAX_BYTES && self.files.len() < FRONT_FILES_MAX,
@@ -227,7 +236,12 @@ impl Front {
                 FRONT_SIZE_MAX_BYTES >> 20
             );
             let body = fs::read(&path).with_context(|| path.display().to_string())?;
-            self.files.insert(name.clone(), File::new(&name, body, None));
+            let known = before.and_then(|front| front.files.get(&name));
+            let file = match known.filter(|file| file.identity == body) {
+                Some(file) => file.clone(),
+                None => Arc::new(File::new(&name, body, None)),
+            };
+            self.files.insert(name, file);
         }
         Ok(())
     }
@@ -238,16 +252,20 @@ impl Front {
             return Some(Found::File(page));
         }
         let Some(name) = self.name_of(path) else {
-            return (path == "/" && is_browser).then_some(Found::SeeShop);
+            return (path == "/" && is_browser).then(|| Found::See("/shop/".to_string()));
         };
-        let index = || match name.trim_end_matches('/') {
+        let index = match name.trim_end_matches('/') {
             "" => INDEX.to_string(),
             directory => format!("{directory}/{INDEX}"),
         };
-        let file = self.files.get(name).or_else(|| self.files.get(&index()));
+        let file = self.files.get(name).or_else(|| self.files.get(&index));
+        if !name.is_empty() && !name.ends_with('/') && !self.files.contains_key(name) && file.is_some() {
+            // What its page links to lies below.
+            return Some(Found::See(format!("{path}/")));
+        }
         // The last part of a path that the front end's own router knows has no dot.
         let is_route = || is_browser && !name.rsplit('/').next().unwrap_or_default().contains('.');
-        file.or_else(|| self.files.get(INDEX).filter(|_| is_route())).map(Found::File)
+        file.or_else(|| self.files.get(INDEX).filter(|_| is_route())).map(|file| Found::File(file))
     }
 
     /// A path below the root, without it; the root's slash may be missing.
@@ -271,7 +289,7 @@ mod tests {
     fn type_at(front: &Front, path: &str, is_browser: bool) -> Option<&'static str> {
         match front.find(path, is_browser) {
             Some(Found::File(file)) => Some(file.content_type),
-            Some(Found::SeeShop) => Some("shop"),
+            Some(Found::See(_)) => Some("elsewhere"),
             None => None,
         }
     }
@@ -286,7 +304,7 @@ mod tests {
         assert_eq!(type_at(&shop, "/shop/app.js", false), Some("text/javascript; charset=utf-8"));
         assert_eq!(type_at(&shop, "/shop/other.js", true), None);
         assert_eq!(type_at(&shop, "/shopping", true), None);
-        assert_eq!((type_at(&shop, "/", true), type_at(&shop, "/", false)), (Some("shop"), None));
+        assert_eq!((type_at(&shop, "/", true), type_at(&shop, "/", false)), (Some("elsewhere"), None));
         let Some(Found::File(page)) = shop.find("/shop/", true) else { panic!("it has an index") };
         assert!(page.policy.is_some() && page.has(Encoding::Br) && page.has(Encoding::Gzip));
     }
@@ -323,13 +341,13 @@ mod tests {
     #[test]
     fn a_directory_of_ones_own_is_served_from_the_root() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = Front::read(dir.path()).err().unwrap().to_string();
+        let missing = Front::read(dir.path(), None).err().unwrap().to_string();
         assert!(missing.contains("has no index.html"), "{missing}");
         fs::create_dir_all(dir.path().join("assets")).unwrap();
         fs::write(dir.path().join("index.html"), "<p>Hello").unwrap();
         fs::write(dir.path().join("assets/a.bundle.js"), "let a;").unwrap();
         fs::write(dir.path().join(".secret"), "x").unwrap();
-        let front = Front::read(dir.path()).unwrap();
+        let front = Front::read(dir.path(), None).unwrap();
         assert_eq!(type_at(&front, "/", false), Some("text/html; charset=utf-8"));
         assert_eq!(type_at(&front, "/assets/a.bundle.js", false), Some("text/javascript; charset=utf-8"));
         assert_eq!(type_at(&front, "/anything/else", true), Some("text/html; charset=utf-8"));

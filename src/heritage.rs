@@ -103,7 +103,7 @@ impl Heritage {
             (Some(_), Some(files)) => Some(Arc::new(read_tls(files)?)),
             _ => self.tls.clone(),
         };
-        let front = Arc::new(Front::load(&config)?);
+        let front = Arc::new(Front::load(&config, Some(&self.front))?);
         self.reloads += 1;
         Ok(self.replace(InForce { config, tls, front, version: self.reloads }))
     }
@@ -130,7 +130,9 @@ pub fn create(mut config: Config, born_with: Inheritance) -> Result<Heritage> {
     let http = listeners(http, Some(config.listen), workers, "--listen")?;
     let https = listeners(https, config.tls.as_ref().map(|files| files.listen), workers, "tls.listen =")?;
     let tls = config.tls.as_ref().map(|files| read_tls(files).map(Arc::new)).transpose()?;
-    let front = Arc::new(Front::load(&config)?);
+    let front = Arc::new(Front::load(&config, None)?);
+    // Made here, where there is room: compressing goes deep.
+    Front::status();
     let admin = admin_listener(admin, &config)?;
     let address = http.address().context("asking for the listener's address")?;
     config.set_address(address);

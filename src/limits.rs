@@ -215,7 +215,9 @@ pub const CRASH_LOOP_DEATHS: u32 = 5;
 /// Lines a second of requests that took long.
 pub const SLOW_LINES_PER_S: u64 = 10;
 /// A front end of somebody's own: files are served from memory.
-pub const FRONT_SIZE_MAX_BYTES: u64 = 256 << 20;
+/// They are read and compressed by the master, whom nobody may wait for too long.
+pub const FRONT_SIZE_MAX_BYTES: u64 = 64 << 20;
+pub const FRONT_CODED_SIZE_MAX_BYTES: usize = 4 << 20;
 pub const FRONT_FILES_MAX: usize = 20_000;
 pub const FRONT_DEPTH_MAX: usize = 16;
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);

@@ -13,7 +13,7 @@ HARMONIC = math.log(PRODUCTS) + 0.5772
 def product():
     """Popular ones more often (Zipf, exponent 1), scattered over the ids."""
     rank = int(math.exp(random.random() * HARMONIC - 0.5772))
-    return rank * 40503 % PRODUCTS + 1
+    return rank * 1000000007 % PRODUCTS + 1
 
 
 class Shopper(FastHttpUser):

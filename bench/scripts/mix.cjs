@@ -4,7 +4,7 @@ const harmonic = (products) => Math.log(products) + 0.5772;
 /** `products`: how many there are; `random`: a number from 0 to 1. */
 exports.ask = (products, random = Math.random) => {
   const rank = () => Math.floor(Math.exp(random() * harmonic(products) - 0.5772));
-  const product = () => ((rank() * 40503) % products) + 1;
+  const product = () => ((rank() * 1000000007) % products) + 1;
   const below = (n) => Math.floor(random() * n);
   const kinds = [
     [300, () => ['GET', `/products/${product()}`]],

@@ -5,7 +5,7 @@ local harmonic = math.log(products) + 0.5772
 -- A rank by the inverse of 1/rank's sum, scattered over the ids.
 local function product()
    local rank = math.floor(math.exp(math.random() * harmonic - 0.5772))
-   return (rank * 40503) % products + 1
+   return (rank * 1000000007) % products + 1
 end
 
 local json = { ["Content-Type"] = "application/json" }

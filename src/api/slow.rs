@@ -13,6 +13,7 @@ use crate::limits::SLOW_LINES_PER_S;
 use crate::metrics::names::ROUTES;
 use crate::metrics::RouteGroup;
 use crate::os::clock;
+use crate::statements::find;
 
 /// From when on a request is slow, and how many were told of lately.
 pub struct Slow {
@@ -66,11 +67,17 @@ impl Slow {
         let (duration_ms, waited_ms) = (took_ns / 1_000_000, notes.waited_ns / 1_000_000);
         let (route, method, path) = (ROUTES[route as usize].name, req.method(), req.path());
         match notes.slowest {
-            Some(ran) => log::warn!(
-                request_id, trace_id, route, status, duration_ms, waited_ms, cache, statement = ran.name,
-                statement_ms = ran.took_ns / 1_000_000, backend = ran.backend;
-                "slow: {method} {path}; the plan: catwalk explain {}", ran.name
-            ),
+            Some(ran) => {
+                let hint = match find(ran.name) {
+                    Some(_) => format!("; the plan: catwalk explain {}", ran.name),
+                    None => String::new(),
+                };
+                log::warn!(
+                    request_id, trace_id, route, status, duration_ms, waited_ms, cache, statement = ran.name,
+                    statement_ms = ran.took_ns / 1_000_000, backend = ran.backend;
+                    "slow: {method} {path}{hint}"
+                );
+            }
             None => log::warn!(
                 request_id, trace_id, route, status, duration_ms, waited_ms, cache;
                 "slow: {method} {path}; no statement was run for it"

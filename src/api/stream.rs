@@ -10,6 +10,7 @@ use may_minihttp::BodySource;
 use crate::api::fetch::{FetchError, Fetcher};
 use crate::api::read::ListStart;
 use crate::api::shape::Shaper;
+use crate::db::trace;
 use crate::limits::LIST_CACHED_COUNT_MAX;
 
 /// Header of a gzip member without name, time or extras (RFC 1952, 2.3).
@@ -138,7 +139,12 @@ impl BodySource for ListSource {
     fn next_piece(&mut self, out: &mut Vec<u8>) -> io::Result<bool> {
         let piece = match self.ready.take() {
             Some(piece) => piece,
-            None => self.make().map_err(io::Error::other)?,
+            None => {
+                let made = self.make();
+                // The request's own notes are taken already; the next one begins without.
+                trace::take();
+                made.map_err(io::Error::other)?
+            }
         };
         *out = piece.bytes;
         match piece.next {

@@ -47,8 +47,8 @@ pub fn show_front(front: &Front, req: &Request<'_, '_>, rsp: &mut Response<'_>, 
     let is_browser = accepted.windows(9).any(|word| word == b"text/html");
     match front.find(path, is_browser) {
         Some(Found::File(file)) => write_file(req, rsp, file),
-        Some(Found::SeeShop) => {
-            rsp.status_code(302, "Found").header("Location: /shop/").header("Vary: Accept");
+        Some(Found::See(path)) => {
+            rsp.status_code(302, "Found").header(&format!("Location: {path}")).header("Vary: Accept");
         }
         None => return false,
     }

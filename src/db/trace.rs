@@ -16,6 +16,9 @@ use crate::metrics::SlotMetrics;
 use crate::os::clock;
 use crate::statements::{self, STATEMENTS};
 
+/// What ends a transaction, and has no plan.
+const COMMIT: &str = "commit";
+
 /// A statement that was run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ran {
@@ -53,12 +56,18 @@ static WAITS: AtomicU64 = AtomicU64::new(0);
 pub fn start(metrics: SlotMetrics) {
     let _ = METRICS.set(metrics);
     may_postgres::observe(|ran| {
-        let Some(place) = statements::find(ran.label) else { return };
+        let place = statements::find(ran.label);
+        let name = match place {
+            Some(place) => STATEMENTS[place].0,
+            None if ran.label == COMMIT => COMMIT,
+            None => return,
+        };
         let took_ns = ran.took.as_nanos() as u64;
-        if let Some(metrics) = METRICS.get().filter(|_| !ran.is_prepared_only) {
+        let metrics = METRICS.get().filter(|_| !ran.is_prepared_only);
+        if let Some((metrics, place)) = metrics.zip(place) {
             metrics.time_statement(place, took_ns);
         }
-        let ran = Ran { name: STATEMENTS[place].0, backend: ran.process_id, took_ns };
+        let ran = Ran { name, backend: ran.process_id, took_ns };
         NOTES.with(|cell| {
             let mut notes = cell.get();
             notes.add(ran);

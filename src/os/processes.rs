@@ -55,12 +55,10 @@ pub fn all() -> impl Iterator<Item = Stat> {
 
 /// A word for one process and no other: its number, which is another one's some day, and its start. None: it is gone.
 pub fn identity(pid: i32) -> Option<u64> {
-    let number = pid as u64;
-    match Stat::of(number) {
-        Some(stat) if stat.is_zombie => None,
-        Some(stat) => Some(stat.started_ticks << PID_BITS | number),
+    match Stat::of(pid as u64) {
+        Some(stat) => (!stat.is_zombie).then(|| word(&stat)),
         // Without /proc its number has to do.
-        None => (kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)).then_some(number),
+        None => has_number(pid).then_some(pid as u64),
     }
 }
 
@@ -69,9 +67,22 @@ pub fn pid_of(identity: u64) -> u64 {
     identity & ((1 << PID_BITS) - 1)
 }
 
-/// Whether the process with this identity has not ended.
+/// Whether the process with this identity has not ended. One that can't be looked at counts as there while its number is anybody's.
 pub fn is_there(process: u64) -> bool {
-    identity(pid_of(process) as i32) == Some(process)
+    let pid = pid_of(process);
+    match Stat::of(pid) {
+        // Of one whose start was not known when it was noted the number has to do.
+        Some(stat) => !stat.is_zombie && (process == pid || word(&stat) == process),
+        None => has_number(pid as i32),
+    }
+}
+
+fn word(stat: &Stat) -> u64 {
+    stat.started_ticks << PID_BITS | stat.pid
+}
+
+fn has_number(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 #[cfg(test)]
@@ -93,6 +104,7 @@ mod tests {
         let own = identity(std::process::id() as i32).unwrap();
         assert_eq!(pid_of(own), u64::from(std::process::id()));
         assert!(is_there(own) && !is_there(own + (1 << PID_BITS)));
+        assert!(is_there(pid_of(own)), "noted without its start");
     }
 
     #[test]

@@ -61,6 +61,11 @@ const walk = async (page, device) => {
     await inspect(page, `${device}-product`);
   });
   await step(`${device}: another picture, another style, a size, into the cart`, async () => {
+    const reviews = page.getByRole('link', { name: /^Read all/ });
+    if (await reviews.count()) {
+      await reviews.click();
+      assert.ok(await page.locator('#reviews h2').isVisible(), 'a link within the page leaves it as it is');
+    }
     const picture = () => page.locator('.frame.large img').getAttribute('src');
     const [before, pictures] = [await picture(), page.getByRole('button', { name: 'Picture 2' })];
     if (await pictures.count()) {

@@ -133,6 +133,7 @@ fn the_package_in_a_booted_debian() {
     service.machine.sh("systemctl daemon-reload && systemctl restart catwalk");
     service.is_warm("it is cached");
     upgrade(&service, "apt-get install -y -q --no-install-recommends /root/next.deb");
+    upgrade_unasked(&service);
     lose_the_database(&service);
     run_out_of_descriptors(&service);
     seal(&service);
@@ -293,6 +294,20 @@ fn upgrade(service: &Service, command: &str) {
     assert_eq!(machine.show("NRestarts"), restarts);
     assert_eq!(service.get("/products/9").header("cache-status"), Some("catwalk; hit"));
     eventually("those before are gone", || machine.sh("pgrep -c catwalk-work") == "2");
+}
+
+/// A server that can't be asked is restarted, and nobody is refused with the socket unit.
+fn upgrade_unasked(service: &Service) {
+    let machine = &service.machine;
+    let main = machine.show("MainPID");
+    machine.sh("rm /run/catwalk/control");
+    let mut said = String::new();
+    service.under_load("an upgrade of a server that can't be asked", |_| {
+        said = machine.sh("dpkg -i /root/next.deb")
+    });
+    assert!(said.contains("so the service is restarted"), "{said}");
+    assert_ne!(machine.show("MainPID"), main);
+    service.is_warm("from the same cache");
 }
 
 fn lose_the_database(service: &Service) {

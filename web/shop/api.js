@@ -18,13 +18,15 @@ const words = async (reply) => {
   }
 };
 
-const call = async (method, path, body) => {
+/** A key for one intent: whoever sends it again, because the answer was lost, still has it done once. */
+export const freshKey = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+
+const call = async (method, path, body, key) => {
   const options = { method, headers: { Accept: 'application/json, application/problem+json' }, credentials: 'same-origin' };
   if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json';
     options.body = JSON.stringify(body);
-    // A click that is repeated because an answer was lost is still one.
-    options.headers['Idempotency-Key'] = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+    options.headers['Idempotency-Key'] = key;
   }
   let reply;
   try {
@@ -53,9 +55,10 @@ export const meta = (id) => read(`/reviews/meta?${query({ product_id: id })}`);
 export const questions = async (id, count) => (await read(`/qa/questions?${query({ product_id: id, count })}`)).results;
 export const cart = () => read('/cart');
 
-export const addReview = (review) => call('POST', '/reviews', review);
-export const addQuestion = (question) => call('POST', '/qa/questions', question);
-export const addAnswer = (question, answer) => call('POST', `/qa/questions/${question}/answers`, answer);
-export const addToCart = (sku, count) => call('POST', '/cart', { sku_id: Number(sku), count });
+// What is written has a key of its own each time that somebody means it: see freshKey.
+export const addReview = (review, key) => call('POST', '/reviews', review, key);
+export const addQuestion = (question, key) => call('POST', '/qa/questions', question, key);
+export const addAnswer = (question, answer, key) => call('POST', `/qa/questions/${question}/answers`, answer, key);
+export const addToCart = (sku, count, key) => call('POST', '/cart', { sku_id: Number(sku), count }, key);
 /** `kind`: reviews, qa/questions or qa/answers; `vote`: helpful or report. */
 export const vote = (kind, id, vote) => call('PUT', `/${kind}/${id}/${vote}`);

@@ -21,9 +21,13 @@ const PAGES = [
 ];
 
 let turn = 0;
+/** The address of what is shown; a link within a page leaves it as it is. */
+let shown = '';
+const address = () => location.pathname + location.search;
 
 const show = async (isMoved) => {
   const here = (turn += 1);
+  shown = address();
   const [pattern, page] = PAGES.find(([pattern]) => pattern.test(location.pathname)) ?? [/(?:)/, nowhere];
   const parameters = new URLSearchParams(location.search);
   Object.entries(location.pathname.match(pattern).groups ?? {}).forEach(([name, value]) => parameters.set(name, value));
@@ -33,13 +37,15 @@ const show = async (isMoved) => {
   // A page that comes in late has nowhere to go any more.
   const room = h('div', { className: 'page' });
   main.replaceChildren(room);
-  const shown = page.show(room, parameters, { title });
+  const showing = page.show(room, parameters, { title });
   if (isMoved) {
     window.scrollTo(0, 0);
     (room.querySelector('h1') ?? main).focus({ preventScroll: true });
   }
-  await shown;
-  if (isMoved && here === turn) (room.querySelector('h1') ?? main).focus({ preventScroll: true });
+  await showing;
+  // Whoever has gone on meanwhile is left where they are.
+  const isIdle = [main, document.body, null].includes(document.activeElement);
+  if (isMoved && here === turn && isIdle) (room.querySelector('h1') ?? main).focus({ preventScroll: true });
 };
 
 const go = (url) => {
@@ -61,6 +67,6 @@ document.querySelector('form.search').addEventListener('submit', (event) => {
   go(q ? `/shop/?${new URLSearchParams({ q })}` : '/shop/');
 });
 
-addEventListener('popstate', () => show(true));
+addEventListener('popstate', () => address() === shown || show(true));
 cart.refresh();
 show(false);

@@ -1,5 +1,21 @@
 // Elements, and the few things that all pages need of them.
 
+import { freshKey } from './api.js';
+
+/** What a browser keeps, where it keeps anything. */
+export const stored = (storage, key, fallback) => {
+  try {
+    return JSON.parse(globalThis[storage].getItem(key)) ?? fallback;
+  } catch {
+    return fallback;
+  }
+};
+export const store = (storage, key, value) => {
+  try {
+    globalThis[storage].setItem(key, JSON.stringify(value));
+  } catch { /* Nothing depends on it. */ }
+};
+
 /** An element: properties, attributes (aria-…, data-…, role), listeners (onclick), then children; null and false are left out. */
 export const h = (name, properties = {}, ...children) => {
   const made = document.createElement(name);
@@ -71,8 +87,9 @@ export const field = (label, made, hint) => {
   return h('div', { className: 'field' }, h('label', { htmlFor: made.id }, label), made, help);
 };
 
-/** A dialog with a form; `send` gets its data, and closes it by succeeding. */
-export const dialog = (title, content, label, send) => {
+/** A dialog with a form. `send` gets its data and a key for this one intent, and closes it by succeeding; `done` shows what has changed. */
+export const dialog = (title, content, label, send, done) => {
+  const key = freshKey();
   const error = h('p', { className: 'error', role: 'alert' });
   const submit = h('button', { type: 'submit', className: 'main' }, label);
   const form = h('form', { method: 'dialog' }, h('h2', {}, title), ...content, error,
@@ -83,12 +100,17 @@ export const dialog = (title, content, label, send) => {
     submit.disabled = true;
     error.textContent = '';
     try {
-      await send(new FormData(form));
-      made.close();
+      await send(new FormData(form), key);
     } catch (refused) {
       error.textContent = refused.message;
-    } finally {
       submit.disabled = false;
+      return;
+    }
+    made.close();
+    try {
+      await done();
+    } catch (refused) {
+      say(`It is published. ${refused.message}`);
     }
   });
   made.addEventListener('close', () => made.remove());
@@ -98,7 +120,7 @@ export const dialog = (title, content, label, send) => {
 };
 
 const VOTED = 'catwalk-voted';
-const voted = () => new Set(JSON.parse(sessionStorage.getItem(VOTED) ?? '[]'));
+const voted = () => new Set(stored('sessionStorage', VOTED, []));
 
 /** "Helpful? Yes (3) · Report"; each once. `kind` as in the API's path, `send` casts the vote. */
 export const votes = (kind, id, helpfulness, what, send) => {
@@ -114,7 +136,7 @@ export const votes = (kind, id, helpfulness, what, send) => {
       made.disabled = true;
       try {
         await send(kind, id, vote);
-        sessionStorage.setItem(VOTED, JSON.stringify([...voted().add(key(vote))]));
+        store('sessionStorage', VOTED, [...voted().add(key(vote))]);
         if (vote === 'helpful') helpfulness += 1;
         finish();
         say(vote === 'helpful' ? 'Your vote is counted.' : 'Reported. It is no longer shown to others.');

@@ -46,7 +46,10 @@ const order = (product, style) => {
     h('option', { value: '' }, all.size ? 'Select a size' : 'Out of stock'), [...all.keys()].map((name) => h('option', { value: name }, name)));
   const quantity = h('select', { name: 'quantity', disabled: true }, h('option', { value: '1' }, '1'));
   const add = h('button', { type: 'submit', className: 'main', disabled: !all.size }, 'Add to cart');
+  let key = api.freshKey();
   const told = h('p', { className: 'told', role: 'status' });
+  // Another choice is another intent.
+  [size, quantity].forEach((choice) => choice.addEventListener('change', () => { key = api.freshKey(); }));
   size.addEventListener('change', () => {
     const most = Math.min(all.get(size.value)?.quantity ?? 0, QUANTITY_MAX);
     quantity.disabled = most === 0;
@@ -57,7 +60,8 @@ const order = (product, style) => {
     const { sku } = all.get(size.value);
     add.disabled = true;
     try {
-      await api.addToCart(sku, Number(quantity.value));
+      await api.addToCart(sku, Number(quantity.value), key);
+      key = api.freshKey();
       cart.remember(sku, { product: product.id, name: product.name, style: style.name, size: size.value, price: style.sale_price ?? style.original_price, thumbnail: style.photos[0]?.thumbnail_url });
       told.replaceChildren(`${quantity.value} × size ${size.value} in the cart. `, h('a', { href: '/shop/cart' }, 'To the cart'));
       cart.refresh();

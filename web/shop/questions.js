@@ -17,18 +17,16 @@ const person = () => [
 const written = (data) => ({ body: data.get('body'), name: data.get('name'), email: data.get('email') });
 
 const ask = (product, done) =>
-  dialog('Ask a question', [h('p', {}, `About ${product.name}`), field('Your question', h('textarea', { name: 'body', required: true, maxLength: 1000 })), ...person()], 'Submit question', async (data) => {
-    await api.addQuestion({ ...written(data), product_id: product.id });
+  dialog('Ask a question', [h('p', {}, `About ${product.name}`), field('Your question', h('textarea', { name: 'body', required: true, maxLength: 1000 })), ...person()], 'Submit question', async (data, key) => {
+    await api.addQuestion({ ...written(data), product_id: product.id }, key);
     say('Your question is published.');
-    await done();
-  });
+  }, done);
 
 const reply = (product, question, done) =>
-  dialog('Answer', [h('p', {}, `${product.name}: ${question.question_body}`), field('Your answer', h('textarea', { name: 'body', required: true, maxLength: 1000 })), ...person()], 'Submit answer', async (data) => {
-    await api.addAnswer(question.question_id, { ...written(data), photos: [] });
+  dialog('Answer', [h('p', {}, `${product.name}: ${question.question_body}`), field('Your answer', h('textarea', { name: 'body', required: true, maxLength: 1000 })), ...person()], 'Submit answer', async (data, key) => {
+    await api.addAnswer(question.question_id, { ...written(data), photos: [] }, key);
     say('Your answer is published.');
-    await done();
-  });
+  }, done);
 
 const answer = (each) =>
   h('li', {}, h('p', { className: 'text' }, h('strong', {}, 'A: '), each.body),

@@ -68,13 +68,12 @@ const write = (product, meta, written) => {
     field('Nickname', h('input', { name: 'name', required: true, maxLength: 60, autocomplete: 'nickname' }), 'For your privacy, neither your full name nor your address'),
     field('E-mail', h('input', { name: 'email', type: 'email', required: true, maxLength: 60, autocomplete: 'email' }), 'It is not shown'),
   ];
-  dialog('Write a review', content, 'Submit review', async (data) => {
+  dialog('Write a review', content, 'Submit review', async (data, key) => {
     const entries = Object.values(meta.characteristics).map(({ id }) => [id, Number(data.get(`characteristic-${id}`))]);
     await api.addReview({ product_id: product.id, rating: Number(data.get('rating')), summary: data.get('summary'), body: data.get('body'),
-      recommend: data.get('recommend') === 'yes', name: data.get('name'), email: data.get('email'), photos: [], characteristics: Object.fromEntries(entries) });
+      recommend: data.get('recommend') === 'yes', name: data.get('name'), email: data.get('email'), photos: [], characteristics: Object.fromEntries(entries) }, key);
     say('Your review is published.');
-    await written();
-  });
+  }, written);
 };
 
 export const show = async (room, product, meta) => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Client, Error};
 
-/// A statement that was run, or prepared to be.
+/// A statement that was run, or prepared to be; a COMMIT is one, and waits for the disk and for replicas.
 #[derive(Debug)]
 pub struct Ran<'s> {
     /// The comment that its text begins with.

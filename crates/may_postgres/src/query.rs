@@ -78,6 +78,10 @@ impl Client {
 
     /// True when the server says that it has committed, and not rolled back.
     fn commit(&self) -> Result<bool, Error> {
+        self.observed("commit", false, || self.send_commit())
+    }
+
+    fn send_commit(&self) -> Result<bool, Error> {
         let mut responses = self.shared.send(wire::simple_query("commit")?, false)?;
         let mut committed = false;
         while let Some(message) = responses.next()? {

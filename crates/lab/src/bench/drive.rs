@@ -36,6 +36,8 @@ const LATENCY_MAX_US: u64 = 60_000_000;
 const GRACE: Duration = Duration::from_secs(5);
 /// A server that does not answer at all.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// The same for counting its products, some forty requests.
+const COUNT_MAX: Duration = Duration::from_secs(15);
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -57,6 +59,8 @@ pub struct KindOutcome {
     pub latency: Histogram<u64>,
     /// Answers that were no success, and requests that got none.
     pub errors: u64,
+    /// Requests without an answer at the end; their latency is their age then.
+    pub unanswered: u64,
 }
 
 /// What came of it.
@@ -65,8 +69,8 @@ pub struct Outcome {
     pub kinds: Vec<KindOutcome>,
     /// Latencies of those due in each second.
     pub seconds: Vec<Histogram<u64>>,
-    /// Requests due that got no answer before the end.
-    pub unanswered: u64,
+    /// Answers that came before the plan's time was over.
+    pub in_time: u64,
     /// The first error, as it was.
     pub first_error: Option<String>,
 }
@@ -82,17 +86,31 @@ impl Outcome {
     }
 
     pub fn errors(&self) -> u64 {
-        self.kinds.iter().map(|kind| kind.errors).sum::<u64>() + self.unanswered
+        self.kinds.iter().map(|kind| kind.errors + kind.unanswered).sum()
     }
 
-    /// Requests a second that were answered.
+    pub fn unanswered(&self) -> u64 {
+        self.kinds.iter().map(|kind| kind.unanswered).sum()
+    }
+
+    /// Requests a second that were answered while it lasted.
     pub fn answered_per_s(&self, plan: &Plan) -> f64 {
-        self.all().len() as f64 / plan.time.as_secs_f64()
+        self.in_time as f64 / plan.time.as_secs_f64()
+    }
+
+    /// Notes a request that is still waiting.
+    fn give_up(&mut self, at: Instant, kind: usize) {
+        self.kinds[kind].unanswered += 1;
+        self.kinds[kind].latency.saturating_record(latency_us(at));
     }
 }
 
 fn histogram(digits: u8) -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, digits).expect("bounds that fit")
+}
+
+fn latency_us(at: Instant) -> u64 {
+    (at.elapsed().as_micros() as u64).clamp(1, LATENCY_MAX_US)
 }
 
 struct Due {
@@ -119,21 +137,28 @@ pub fn drive(plan: &Plan, mix: &Mix) -> Result<Outcome> {
     let (queue, ready) = (Arc::new(Queue::default()), Arc::new(Semaphore::new(0)));
     let seconds = plan.time.as_secs_f64().ceil() as usize;
     let outcome = Rc::new(RefCell::new(Outcome {
-        kinds: KINDS.iter().map(|_| KindOutcome { latency: histogram(3), errors: 0 }).collect(),
+        kinds: KINDS
+            .iter()
+            .map(|_| KindOutcome { latency: histogram(3), errors: 0, unanswered: 0 })
+            .collect(),
         seconds: (0..seconds.max(1)).map(|_| histogram(2)).collect(),
-        unanswered: 0,
+        in_time: 0,
         first_error: None,
     }));
     let runtime = Builder::new_current_thread().enable_all().build().context("starting the driver")?;
     let tasks = LocalSet::new();
-    let start = Instant::now();
+    let under_way: Rc<UnderWay> = Rc::new(RefCell::new(vec![None; plan.connections]));
     std::thread::scope(|scope| {
         tasks.block_on(&runtime, async {
             // Who can't be connected to at all is told at once.
             let first = connect(&plan.address).await?;
             let mut first = Some(first);
-            for _ in 0..plan.connections {
+            let start = Instant::now();
+            for number in 0..plan.connections {
                 let worker = Connection {
+                    number,
+                    over: start + plan.warm_up + plan.time,
+                    under_way: under_way.clone(),
                     address: plan.address.clone(),
                     sender: first.take(),
                     queue: queue.clone(),
@@ -156,8 +181,12 @@ pub fn drive(plan: &Plan, mix: &Mix) -> Result<Outcome> {
             while answered(&outcome.borrow()) < due && Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            let unanswered = due.saturating_sub(answered(&outcome.borrow()));
-            outcome.borrow_mut().unanswered = unanswered;
+            let mut outcome = outcome.borrow_mut();
+            queue.with(|queue| {
+                let waiting = queue.drain(..).filter(|due| due.second.is_some());
+                waiting.for_each(|due| outcome.give_up(due.at, due.ask.kind));
+            });
+            under_way.borrow().iter().flatten().for_each(|(at, kind)| outcome.give_up(*at, *kind));
             Ok::<(), anyhow::Error>(())
         })
     })?;
@@ -193,8 +222,15 @@ fn tick(plan: &Plan, mix: &Mix, start: Instant, queue: &Queue, ready: &Semaphore
     }
 }
 
+/// When the request of each connection was due, and its kind.
+type UnderWay = RefCell<Vec<Option<(Instant, usize)>>>;
+
 /// One connection to the server, opened anew when it is lost.
 struct Connection {
+    number: usize,
+    /// When the plan's time is.
+    over: Instant,
+    under_way: Rc<UnderWay>,
     address: String,
     sender: Option<SendRequest<Full<Bytes>>>,
     queue: Arc<Queue>,
@@ -208,12 +244,15 @@ impl Connection {
             let Ok(permit) = self.ready.acquire().await else { return };
             permit.forget();
             let Some(due) = self.queue.with(VecDeque::pop_front) else { continue };
+            self.under_way.borrow_mut()[self.number] = due.second.map(|_| (due.at, due.ask.kind));
             let answer = self.send(&due.ask).await;
+            self.under_way.borrow_mut()[self.number] = None;
             let Some(second) = due.second else { continue };
-            let latency_us = (due.at.elapsed().as_micros() as u64).clamp(1, LATENCY_MAX_US);
+            let latency_us = latency_us(due.at);
             let mut outcome = self.outcome.borrow_mut();
             match answer {
                 Ok(()) => {
+                    outcome.in_time += u64::from(Instant::now() <= self.over);
                     outcome.kinds[due.ask.kind].latency.saturating_record(latency_us);
                     let last = outcome.seconds.len() - 1;
                     outcome.seconds[second.min(last)].saturating_record(latency_us);
@@ -245,8 +284,8 @@ impl Connection {
             frame?;
         }
         self.sender = Some(sender);
-        // A vote for a review that a catalogue happens not to have is an answer too.
-        ensure!(status.is_success() || status.as_u16() == 404, "{status}");
+        let is_missing = status.as_u16() == 404 && KINDS[ask.kind].0.may_be_missing();
+        ensure!(status.is_success() || is_missing, "{status}");
         Ok(())
     }
 }
@@ -269,7 +308,7 @@ async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
 /// A server that can't be reached, or is none of this kind.
 pub fn count_products(address: &str) -> Result<u64> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async {
+    let counting = async {
         let mut sender = connect(address).await?;
         let (mut least, mut most) = (0u64, 1u64);
         while has_page(&mut sender, address, most).await? {
@@ -283,6 +322,9 @@ pub fn count_products(address: &str) -> Result<u64> {
             }
         }
         Ok(least)
+    };
+    LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(COUNT_MAX, counting).await.context("it does not answer")?
     })
 }
 

@@ -7,6 +7,9 @@ use rand::prelude::*;
 use rand::rngs::SmallRng;
 use rand_distr::Zipf;
 
+/// A prime: multiples of it, up to any number of products but its own, are all different.
+const SCATTER: u64 = 1_000_000_007;
+
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -40,6 +43,11 @@ pub const KINDS: [(Kind, &str, u32); 11] = [
 ];
 
 impl Kind {
+    /// A vote is for a review that a catalogue may happen not to have.
+    pub fn may_be_missing(self) -> bool {
+        self == Kind::Vote
+    }
+
     fn is_write(self) -> bool {
         matches!(self, Kind::Vote | Kind::Cart | Kind::Interaction)
     }
@@ -122,8 +130,7 @@ impl Mix {
     /// A popular one more often. Popularity has nothing to do with age: ranks are scattered over the ids.
     fn product(&self, dice: &mut SmallRng) -> u64 {
         let rank = self.popular.sample(dice) as u64 - 1;
-        // Odd, and so a permutation where the number of products is a power of two; close to one elsewhere.
-        rank.wrapping_mul(0x9E37_79B9_7F4A_7C15) % self.products + 1
+        (u128::from(rank) * u128::from(SCATTER) % u128::from(self.products)) as u64 + 1
     }
 
     fn newest(&self, dice: &mut SmallRng) -> u64 {
@@ -165,6 +172,9 @@ mod tests {
             assert!((901..=1_000).contains(&newest), "{newest}");
             assert!(mix.ask(&mut dice).method == "GET");
         }
+        let mut ids: Vec<u64> = (0..1_000u64).map(|rank| rank * SCATTER % 1_000).collect();
+        ids.sort_unstable();
+        assert!(ids.into_iter().eq(0..1_000), "each is somebody's");
         seen.sort_unstable_by(|a, b| b.cmp(a));
         assert!(seen[0] > 20 * seen[500].max(1), "{} and {}", seen[0], seen[500]);
     }

@@ -27,25 +27,18 @@ pub struct Figures {
     pub latency_ms: [f64; 5],
 }
 
-fn of(kind: &'static str, latency: &Histogram<u64>, errors: u64, plan: &Plan) -> Figures {
+fn of(kind: &'static str, latency: &Histogram<u64>, unanswered: u64, errors: u64, plan: &Plan) -> Figures {
+    let answered = latency.len() - unanswered;
     let latency_ms = QUANTILES.map(|(part, _)| latency.value_at_quantile(part) as f64 / 1e3);
-    Figures {
-        kind,
-        answered: latency.len(),
-        per_s: latency.len() as f64 / plan.time.as_secs_f64(),
-        errors,
-        latency_ms,
-    }
+    Figures { kind, answered, per_s: answered as f64 / plan.time.as_secs_f64(), errors, latency_ms }
 }
 
 /// All first, then each kind that was asked for.
 pub fn figures(plan: &Plan, outcome: &Outcome) -> Vec<Figures> {
-    let kinds = outcome
-        .kinds
-        .iter()
-        .zip(KINDS)
-        .map(|(kind, (_, name, _))| of(name, &kind.latency, kind.errors, plan));
-    let mut all = vec![of("all", &outcome.all(), outcome.errors(), plan)];
+    let kinds = outcome.kinds.iter().zip(KINDS).map(|(kind, (_, name, _))| {
+        of(name, &kind.latency, kind.unanswered, kind.errors + kind.unanswered, plan)
+    });
+    let mut all = vec![of("all", &outcome.all(), outcome.unanswered(), outcome.errors(), plan)];
     all.extend(kinds.filter(|figures| figures.answered + figures.errors > 0));
     all
 }
@@ -66,8 +59,12 @@ pub fn table(plan: &Plan, outcome: &Outcome) -> String {
     if let Some(error) = &outcome.first_error {
         let _ = writeln!(out, "the first error: {error}");
     }
-    if outcome.unanswered > 0 {
-        let _ = writeln!(out, "{} requests that were due got no answer before the end", outcome.unanswered);
+    if outcome.unanswered() > 0 {
+        let _ = writeln!(
+            out,
+            "{} requests that were due got no answer before the end: their latency is their age then",
+            outcome.unanswered()
+        );
     }
     out
 }
