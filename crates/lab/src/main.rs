@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 /// What one looks at and drives catwalk with.
 #[derive(Debug, Parser)]
-#[command(name = "catwalk", version)]
+#[command(name = "catwalk", bin_name = "catwalk", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -63,8 +63,8 @@ fn reloads_upgrades_and_kills_fail_no_request_but_those_on_a_killed_worker() {
             eventually("both workers are there", || manager.workers().len() == 2);
             std::thread::sleep(Duration::from_millis(100));
             let workers = manager.workers();
-            crowd.kills.fetch_add(1, Ordering::SeqCst);
-            let _ = kill(workers[dice.below(workers.len() as u64) as usize], Signal::SIGKILL);
+            let worker = workers[dice.below(workers.len() as u64) as usize];
+            crowd.kill(|| drop(kill(worker, Signal::SIGKILL)));
         }
     });
     tell("kill -9 of a worker", kills, start, &crowd);
