@@ -1,8 +1,10 @@
 //! A service manager by its protocols: sockets and stored descriptors handed over (sd_listen_fds(3)), notifications taken (sd_notify(3)).
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use catwalk::os::fd::wait_readable;
 use catwalk::os::passing::{self, Message};
+use catwalk::os::processes::Stat;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -133,6 +136,13 @@ impl Manager {
         std::thread::spawn(move || child.wait());
     }
 
+    /// Puts a script in the program's place.
+    pub fn replace_program(&self, script: &str) {
+        let _ = std::fs::remove_file(&self.program);
+        std::fs::write(&self.program, script).unwrap();
+        std::fs::set_permissions(&self.program, Permissions::from_mode(0o755)).unwrap();
+    }
+
     pub fn ready(&self) -> usize {
         self.heard.lock().unwrap().ready
     }
@@ -206,8 +216,7 @@ impl Drop for Manager {
 
 /// Gone, or waiting for a parent that does not care.
 pub fn is_gone(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    Stat::of(pid.as_raw() as u64).is_none_or(|stat| stat.is_zombie)
 }
 
 fn hear(heard: &mut Heard, message: Message) {

@@ -127,9 +127,7 @@ fn an_upgrade_to_what_does_not_serve_is_backed_out() {
     ] {
         std::fs::remove_file(&manager.program).unwrap();
         if let Some(binary) = binary {
-            std::fs::write(&manager.program, binary).unwrap();
-            let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-            std::fs::set_permissions(&manager.program, mode).unwrap();
+            manager.replace_program(&binary);
         }
         let out = manager.ask("upgrade");
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -161,11 +159,7 @@ fn a_successor_that_hangs_is_ended() {
     let manager = Manager::new(0);
     manager.start();
     let (master, pid_file) = (manager.main(), manager.dir.path().join("pid"));
-    std::fs::remove_file(&manager.program).unwrap();
-    let script = format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", pid_file.display());
-    std::fs::write(&manager.program, script).unwrap();
-    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    std::fs::set_permissions(&manager.program, mode).unwrap();
+    manager.replace_program(&format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", pid_file.display()));
     let told = String::from_utf8_lossy(&manager.ask("upgrade").stderr).into_owned();
     assert!(told.contains("it has not taken over within 30s"), "{told}");
     let hung = Pid::from_raw(std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap());
