@@ -76,6 +76,7 @@ api-fuzz: prepare
 
 browser: prepare
 	@.ci/instruments
+	rm -rf target/browser/shots
 	VISIT=whole cargo test --locked --test it n_browser -- --nocapture
 	@ls target/browser/shots
 

@@ -15,15 +15,16 @@ export const browser = await chromium.launch({ executablePath: CHROMIUM, args: [
 export const faults = [];
 let shots = 0;
 
-/** A page that may ask nobody but `origin`. */
-export const open = async (origin, options = {}) => {
+/** A page that may ask nobody but `origin`; a refusal is a fault, unless it `isRefused` on purpose. */
+export const open = async (origin, { isRefused = false, ...options } = {}) => {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
-  page.on('console', (message) => message.type() === 'error' && faults.push(`console: ${message.text()}`));
+  const isWanted = (message) => isRefused && message.text().startsWith('Failed to load resource');
+  page.on('console', (message) => message.type() === 'error' && !isWanted(message) && faults.push(`console: ${message.text()}`));
   page.on('pageerror', (error) => faults.push(`error: ${error.stack}`));
   page.on('request', (request) => new URL(request.url()).origin === origin || request.url().startsWith('data:') || faults.push(`asks elsewhere: ${request.url()}`));
-  page.on('response', (response) => response.status() >= 400 && faults.push(`${response.status()} ${response.url()}`));
+  page.on('response', (response) => response.status() >= 400 && !isRefused && faults.push(`${response.status()} ${response.url()}`));
   await page.addInitScript(() => {
     window.shifted = [];
     new PerformanceObserver((list) => {
@@ -43,8 +44,9 @@ export const inspect = async (page, name) => {
   for (const { id, help, nodes } of violations) faults.push(`${name}: ${id} (${help}): ${nodes.map((node) => `${node.html} ${node.failureSummary}`).join(' | ').slice(0, 600)}`);
   const wide = await page.evaluate(() => {
     const room = document.documentElement.clientWidth;
-    if (document.scrollingElement.scrollWidth <= room) return [];
-    return [...document.querySelectorAll('body *')].filter((each) => each.getBoundingClientRect().right > room + 1).map((each) => `${each.nodeName}.${each.className}`).slice(0, 8);
+    const over = document.scrollingElement.scrollWidth - room;
+    if (over <= 0) return [];
+    return [`by ${over}`, ...document.querySelectorAll('body *')].filter((each) => each.getBoundingClientRect().right > room + 1).map((each) => `${each.nodeName}.${each.className}`).slice(0, 8);
   });
   if (wide.length) faults.push(`${name}: it is wider than the window: ${wide}`);
 };

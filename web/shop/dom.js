@@ -29,9 +29,23 @@ export const h = (name, properties = {}, ...children) => {
   return made;
 };
 
-/** Tells those who can't see it what has happened. */
+/** Tells those who can't see it what has happened; the same words twice are told twice. */
 export const say = (text) => {
-  document.getElementById('said').textContent = text;
+  const said = document.getElementById('said');
+  said.textContent = '';
+  setTimeout(() => { said.textContent = text; }, 50);
+};
+
+/** Does `work` when it is pressed or sent, unless it is at it still; the control keeps the focus meanwhile. */
+export const busyWhile = (control, work) => async (event) => {
+  event.preventDefault();
+  if (control.ariaDisabled === 'true') return;
+  control.ariaDisabled = 'true';
+  try {
+    await work(event);
+  } finally {
+    if (!control.isSpent) control.ariaDisabled = null;
+  }
 };
 
 export const money = (text) => `$${text}`;
@@ -60,14 +74,28 @@ export const rating = (meta) => {
   return { count, average: count ? entries.reduce((sum, [stars, n]) => sum + stars * n, 0) / count : 0 };
 };
 
-const isPicture = (url) => /^(https?:)?\/\//.test(url ?? '') || /^\//.test(url ?? '');
+/** Where a browser finds a picture; none for what is no address of one. What the server draws itself is wherever the page is from. */
+const addressOf = (text) => {
+  if (!/^(https?:\/)?\//i.test(text ?? '') || !URL.canParse(text, location.href)) return null;
+  const url = new URL(text, location.href);
+  return /^\/pictures\/\d+-\d+\.svg$/.test(url.pathname) ? url.pathname + url.search : url.href;
+};
+
+/** The first of these that is a picture's address. */
+const firstOf = (...urls) => urls.map(addressOf).find(Boolean) ?? null;
+/** Of a photo, small or large: whichever it has. */
+export const thumbnailOf = (photo) => firstOf(photo?.thumbnail_url, photo?.url);
+export const largeOf = (photo) => firstOf(photo?.url, photo?.thumbnail_url);
+
+const nothing = (alt) => (alt ? h('span', { className: 'nothing', role: 'img', 'aria-label': alt }) : h('span', { className: 'nothing', 'aria-hidden': 'true' }));
 
 /** A picture whose room is kept before it is there. */
 export const picture = (url, alt, { width, height, lazy = true }) => {
-  if (!isPicture(url)) return h('span', { className: 'nothing', role: 'img', 'aria-label': alt || 'no picture' });
+  const src = addressOf(url);
+  if (!src) return nothing(alt);
   const made = h('img', { alt, width, height, loading: lazy ? 'lazy' : 'eager', decoding: 'async' });
-  made.addEventListener('error', () => made.replaceWith(h('span', { className: 'nothing', role: 'img', 'aria-label': alt })), { once: true });
-  made.src = url;
+  made.addEventListener('error', () => made.replaceWith(nothing(alt)), { once: true });
+  made.src = src;
   return made;
 };
 
@@ -95,24 +123,31 @@ export const dialog = (title, content, label, send, done) => {
   const form = h('form', { method: 'dialog' }, h('h2', {}, title), ...content, error,
     h('div', { className: 'buttons' }, h('button', { type: 'button', onclick: () => made.close() }, 'Cancel'), submit));
   const made = h('dialog', { 'aria-label': title }, form);
-  form.addEventListener('submit', async (event) => {
-    event.preventDefault();
-    submit.disabled = true;
-    error.textContent = '';
+  const sent = async () => {
     try {
       await send(new FormData(form), key);
+      return 'It is published.';
+    } catch (refused) {
+      // The answer to the first was lost, and something was changed since.
+      if (refused.code !== 'idempotency-key-reused') throw refused;
+      return 'It was published before you changed it.';
+    }
+  };
+  form.addEventListener('submit', busyWhile(submit, async () => {
+    error.textContent = '';
+    let told;
+    try {
+      told = await sent();
     } catch (refused) {
       error.textContent = refused.message;
-      submit.disabled = false;
+      if (!made.open) say(`${title}: ${refused.message}`);
       return;
     }
     made.close();
-    try {
-      await done();
-    } catch (refused) {
-      say(`It is published. ${refused.message}`);
-    }
-  });
+    say(told);
+    // Whoever has left its page meanwhile sees it when they come back.
+    await done().catch((refused) => say(`${told} ${refused.message}`));
+  }));
   made.addEventListener('close', () => made.remove());
   document.body.append(made);
   made.showModal();
@@ -122,33 +157,42 @@ export const dialog = (title, content, label, send, done) => {
 const VOTED = 'catwalk-voted';
 const voted = () => new Set(stored('sessionStorage', VOTED, []));
 
-/** "Helpful? Yes (3) · Report"; each once. `kind` as in the API's path, `send` casts the vote. */
-export const votes = (kind, id, helpfulness, what, send) => {
-  const key = (vote) => `${kind}/${id}/${vote}`;
-  const button = (vote, text, done) => {
-    const made = h('button', { type: 'button', className: 'link' }, text());
+/** "Helpful? Yes (3) · Report"; each once. `kind` as in the API's path; `entry[field]` is how many found it helpful; `send` casts the vote. */
+export const votes = (kind, id, entry, field, send) => {
+  const button = (vote, before, after) => {
+    const key = `${kind}/${id}/${vote}`;
+    const made = h('button', { type: 'button', className: 'link' }, before());
     const finish = () => {
-      made.disabled = true;
-      made.textContent = done();
+      made.isSpent = true;
+      made.ariaDisabled = 'true';
+      made.textContent = after();
     };
-    if (voted().has(key(vote))) finish();
-    made.addEventListener('click', async () => {
-      made.disabled = true;
+    if (voted().has(key)) finish();
+    made.addEventListener('click', busyWhile(made, async () => {
       try {
         await send(kind, id, vote);
-        store('sessionStorage', VOTED, [...voted().add(key(vote))]);
-        if (vote === 'helpful') helpfulness += 1;
-        finish();
-        say(vote === 'helpful' ? 'Your vote is counted.' : 'Reported. It is no longer shown to others.');
       } catch (refused) {
-        made.disabled = false;
         say(refused.message);
+        return;
       }
-    });
+      store('sessionStorage', VOTED, [...voted().add(key)]);
+      if (vote === 'helpful') entry[field] += 1;
+      finish();
+      say(vote === 'helpful' ? 'Your vote is counted.' : 'Reported. It is no longer shown to others.');
+    }));
     return made;
   };
   return h('p', { className: 'votes' },
-    h('span', {}, `Was this ${what} helpful? `),
-    button('helpful', () => `Yes (${helpfulness})`, () => `Helpful (${helpfulness})`), ' ',
+    h('span', {}, 'Was this helpful? '),
+    button('helpful', () => `Yes (${entry[field]})`, () => `Helpful (${entry[field]})`), ' ',
     button('report', () => 'Report', () => 'Reported'));
+};
+
+/** Tries to fill a part of a page; where that fails, says why, and offers to try again. */
+export const part = async (room, fill) => {
+  try {
+    await fill();
+  } catch (error) {
+    room.replaceChildren(failure(error, () => part(room, fill)));
+  }
 };

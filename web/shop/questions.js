@@ -5,7 +5,8 @@ import { date, dialog, field, h, picture, say, votes } from './dom.js';
 
 const QUESTIONS = 4;
 const ANSWERS = 2;
-const ALL = 10000;
+/** As many as are asked for at once: so many a server still has at hand. */
+const PAGE = 100;
 /** From so many letters on a search looks into the questions. */
 const SEARCH_MIN = 3;
 
@@ -19,58 +20,120 @@ const written = (data) => ({ body: data.get('body'), name: data.get('name'), ema
 const ask = (product, done) =>
   dialog('Ask a question', [h('p', {}, `About ${product.name}`), field('Your question', h('textarea', { name: 'body', required: true, maxLength: 1000 })), ...person()], 'Submit question', async (data, key) => {
     await api.addQuestion({ ...written(data), product_id: product.id }, key);
-    say('Your question is published.');
   }, done);
 
 const reply = (product, question, done) =>
   dialog('Answer', [h('p', {}, `${product.name}: ${question.question_body}`), field('Your answer', h('textarea', { name: 'body', required: true, maxLength: 1000 })), ...person()], 'Submit answer', async (data, key) => {
     await api.addAnswer(question.question_id, { ...written(data), photos: [] }, key);
-    say('Your answer is published.');
   }, done);
 
 const answer = (each) =>
   h('li', {}, h('p', { className: 'text' }, h('strong', {}, 'A: '), each.body),
     each.photos.length > 0 && h('ul', { className: 'photos' }, each.photos.map((url) => h('li', {}, picture(url, `Picture by ${each.answerer_name}`, { width: 96, height: 96 })))),
     h('p', { className: 'byline' }, 'by ', each.answerer_name === 'Seller' ? h('strong', {}, 'Seller') : each.answerer_name, ', ', date(each.date)),
-    votes('qa/answers', each.id, each.helpfulness, 'answer', api.vote));
+    votes('qa/answers', each.id, each, 'helpfulness', api.vote));
 
 /** The seller's come first, then the helpful ones. */
 const answers = (question) =>
   Object.values(question.answers).sort((a, b) => (b.answerer_name === 'Seller') - (a.answerer_name === 'Seller') || b.helpfulness - a.helpfulness || a.id - b.id);
 
-const entry = (product, question, done) => {
+/** A question with its first answers, or with all if it is `open`. */
+const entry = (product, question, isOpen, { toggle, answered }) => {
   const all = answers(question);
-  const list = h('ul', { className: 'answers' }, all.slice(0, ANSWERS).map(answer));
-  const more = all.length > ANSWERS && h('button', { type: 'button', className: 'link', onclick: () => { list.replaceChildren(...all.map(answer)); more.remove(); } }, `All ${all.length} answers`);
-  return h('article', { className: 'question' }, h('h3', {}, 'Q: ', question.question_body),
+  const list = h('ul', { className: 'answers' });
+  const more = h('button', { type: 'button', className: 'link', hidden: all.length <= ANSWERS, onclick: () => draw(toggle(question)) });
+  const draw = (isOpen) => {
+    list.replaceChildren(...(isOpen ? all : all.slice(0, ANSWERS)).map(answer));
+    more.textContent = isOpen ? 'Fewer answers' : `All ${all.length} answers`;
+    more.ariaExpanded = String(isOpen);
+  };
+  draw(isOpen);
+  return h('article', { className: 'question', tabIndex: -1, 'data-id': question.question_id }, h('h3', {}, 'Q: ', question.question_body),
     h('p', { className: 'byline' }, 'by ', question.asker_name, ', ', date(question.question_date)),
-    votes('qa/questions', question.question_id, question.question_helpfulness, 'question', api.vote), list, more,
-    h('p', {}, h('button', { type: 'button', className: 'link', onclick: () => reply(product, question, done) }, 'Add an answer')));
+    votes('qa/questions', question.question_id, question, 'question_helpfulness', api.vote), list, more,
+    h('p', {}, h('button', { type: 'button', className: 'link', onclick: () => reply(product, question, () => answered(question)) }, 'Add an answer')));
+};
+
+/** All questions that are known so far, and how to get the others. */
+const pagesOf = (id) => {
+  let [all, page, isWhole] = [[], 0, false];
+  const next = async () => {
+    const found = await api.questions(id, page + 1, PAGE);
+    page += 1;
+    all = [...all, ...found.questions];
+    isWhole = !found.hasNext;
+  };
+  const rest = async () => { while (!isWhole) await next(); };
+  return { next, rest, all: () => all, isWhole: () => isWhole };
 };
 
 export const show = async (room, product) => {
-  let [all, count] = [[], QUESTIONS];
+  let [pages, count, first] = [pagesOf(product.id), QUESTIONS, null];
+  const open = new Set();
   const list = h('div', { className: 'list' });
-  const search = h('input', { type: 'search', placeholder: 'Have a question? Search for answers', 'aria-label': 'Search in questions', oninput: () => draw() });
-  const more = h('button', { type: 'button', onclick: () => { count += QUESTIONS; draw(); } }, 'More questions');
-  const draw = () => {
+  const search = h('input', { type: 'search', placeholder: 'Have a question? Search for answers', 'aria-label': 'Search in questions' });
+  const more = h('button', { type: 'button' }, 'More questions');
+
+  /** What is shown of what is known: one's own first, then as the API sorts them. */
+  const found = () => {
     const word = search.value.trim().toLowerCase();
-    const found = word.length < SEARCH_MIN ? all : all.filter((question) => question.question_body.toLowerCase().includes(word));
-    list.replaceChildren(...found.slice(0, count).map((question) => entry(product, question, load)));
-    if (!found.length) list.append(h('p', {}, all.length ? 'No question has these words.' : 'No questions yet.'));
-    more.hidden = found.length <= count;
+    const all = pages.all();
+    const matching = word.length < SEARCH_MIN ? all : all.filter((question) => question.question_body.toLowerCase().includes(word));
+    return [...matching].sort((a, b) => (b.question_id === first) - (a.question_id === first));
   };
-  const load = async () => {
-    all = await api.questions(product.id, ALL);
+  const toggle = ({ question_id: id }) => open.delete(id) ? false : Boolean(open.add(id));
+  const draw = () => {
+    const shown = found();
+    list.replaceChildren(...shown.slice(0, count).map((question) => entry(product, question, open.has(question.question_id), { toggle, answered })));
+    if (!shown.length) list.append(h('p', {}, pages.all().length ? 'No question has these words.' : 'No questions yet.'));
+    more.hidden = shown.length <= count && pages.isWhole();
+    return shown;
+  };
+  const focusOn = (id) => list.querySelector(`[data-id="${id}"]`)?.focus();
+  /** All of them, as they are now. */
+  const reload = async () => {
+    const fresh = pagesOf(product.id);
+    await fresh.rest();
+    pages = fresh;
+  };
+  const answered = async ({ question_id: id }) => {
+    open.add(id);
+    await reload();
     draw();
+    focusOn(id);
   };
   const asked = async () => {
-    await load();
-    // A new one has no votes, and is the last.
-    count = Math.max(count, all.length);
+    await reload();
+    // Who asks has the highest number so far.
+    first = Math.max(...pages.all().map(({ question_id: id }) => id));
+    search.value = '';
     draw();
+    focusOn(first);
   };
+  /** What a search or "More" needs of what is not known yet. */
+  const whole = async () => {
+    try {
+      await pages.rest();
+    } catch (error) {
+      say(error.message);
+    }
+  };
+  search.addEventListener('input', async () => {
+    if (search.value.trim().length >= SEARCH_MIN) await whole();
+    const { length } = draw();
+    say(`${length} questions`);
+  });
+  more.addEventListener('click', async () => {
+    const had = list.querySelectorAll('.question').length;
+    count += QUESTIONS;
+    if (found().length < count) await whole();
+    const isFocused = document.activeElement === more;
+    draw();
+    say(`${list.children.length} questions are shown`);
+    if (isFocused && more.hidden) list.children[had]?.focus();
+  });
+  await pages.next();
   room.replaceChildren(h('h2', {}, 'Questions and answers'), search, list,
     h('div', { className: 'buttons' }, more, h('button', { type: 'button', className: 'main', onclick: () => ask(product, asked) }, 'Ask a question')));
-  await load();
+  draw();
 };

@@ -1,19 +1,20 @@
 // Ratings and reviews of a product: what they come to, all of them, a new one.
 
 import * as api from './api.js';
-import { date, dialog, field, h, picture, rating, say, stars, votes } from './dom.js';
+import { date, dialog, failure, field, h, picture, rating, say, stars, votes } from './dom.js';
 
 const STEP = 5;
 const SORTS = ['relevant', 'helpful', 'newest'];
 /** What the ends of each scale are called. */
-const SCALES = {
+const SCALES = new Map(Object.entries({
   Size: ['A size too small', 'Perfect', 'A size too large'],
   Width: ['Too narrow', 'Perfect', 'Too wide'],
   Comfort: ['Uncomfortable', 'Okay', 'Perfect'],
   Quality: ['Poor', 'As expected', 'Perfect'],
   Length: ['Runs short', 'Perfect', 'Runs long'],
   Fit: ['Runs tight', 'Perfect', 'Runs loose'],
-};
+}));
+const scaleOf = (name) => SCALES.get(name) ?? ['1', '3', '5'];
 
 const breakdown = (meta, count) =>
   h('ul', { className: 'breakdown' }, [5, 4, 3, 2, 1].map((n) => {
@@ -24,7 +25,7 @@ const breakdown = (meta, count) =>
 
 const characteristics = (meta) =>
   h('dl', { className: 'scales' }, Object.entries(meta.characteristics).filter(([, { value }]) => value !== null).map(([name, { value }]) => {
-    const [low, , high] = SCALES[name] ?? ['1', '3', '5'];
+    const [low, , high] = scaleOf(name);
     const marker = h('span', { className: 'marker' });
     marker.style.left = `${((Number(value) - 1) * 100) / 4}%`;
     return h('div', {}, h('dt', {}, name),
@@ -33,22 +34,23 @@ const characteristics = (meta) =>
 
 const summary = (meta) => {
   const { count, average } = rating(meta);
+  if (!count) return h('p', { className: 'summary' }, 'Nobody has said anything of it yet.');
   const yes = Number(meta.recommended.true ?? 0);
   const all = yes + Number(meta.recommended.false ?? 0);
   return h('div', { className: 'summary' },
-    h('p', { className: 'average' }, h('strong', {}, average.toFixed(1)), ' ', stars(average), ` ${count} reviews`),
+    h('p', { className: 'average' }, h('strong', {}, average.toFixed(1)), ' ', stars(average), ` ${count} ${count === 1 ? 'review' : 'reviews'}`),
     all > 0 && h('p', {}, `${Math.round((yes * 100) / all)} % of reviews recommend this product`),
     breakdown(meta, count), characteristics(meta));
 };
 
 const review = (each) =>
-  h('article', { className: 'review' },
+  h('article', { className: 'review', tabIndex: -1 },
     h('p', { className: 'byline' }, stars(each.rating), ' ', h('span', {}, each.reviewer_name, ', ', date(each.date))),
     each.summary && h('h3', {}, each.summary), h('p', { className: 'text' }, each.body),
     each.recommend && h('p', { className: 'good' }, '✓ I recommend this product'),
     each.response && h('blockquote', {}, h('strong', {}, 'Response from the seller: '), each.response),
     each.photos.length > 0 && h('ul', { className: 'photos' }, each.photos.map(({ url }) => h('li', {}, picture(url, `Picture by ${each.reviewer_name}`, { width: 96, height: 96 })))),
-    votes('reviews', each.review_id, each.helpfulness, 'review', api.vote));
+    votes('reviews', each.review_id, each, 'helpfulness', api.vote));
 
 /** Radio buttons on one line: [[value, label], …]. */
 const choice = (name, legend, values) =>
@@ -56,7 +58,7 @@ const choice = (name, legend, values) =>
 
 const write = (product, meta, written) => {
   const scales = Object.entries(meta.characteristics).map(([name, { id }]) => {
-    const [low, middle, high] = SCALES[name] ?? ['1', '3', '5'];
+    const [low, middle, high] = scaleOf(name);
     return choice(`characteristic-${id}`, name, [[1, low], [2, '2'], [3, middle], [4, '4'], [5, high]]);
   });
   const content = [
@@ -72,26 +74,43 @@ const write = (product, meta, written) => {
     const entries = Object.values(meta.characteristics).map(({ id }) => [id, Number(data.get(`characteristic-${id}`))]);
     await api.addReview({ product_id: product.id, rating: Number(data.get('rating')), summary: data.get('summary'), body: data.get('body'),
       recommend: data.get('recommend') === 'yes', name: data.get('name'), email: data.get('email'), photos: [], characteristics: Object.fromEntries(entries) }, key);
-    say('Your review is published.');
   }, written);
 };
 
-export const show = async (room, product, meta) => {
-  let [sort, count] = ['relevant', STEP];
+/** `rate` is told what has become of the ratings. */
+export const show = async (room, product, meta, rate) => {
+  let [sort, count, turn] = ['relevant', STEP, 0];
   const overview = h('div', {}, summary(meta));
   const list = h('div', { className: 'list' });
-  const more = h('button', { type: 'button', onclick: () => { count += STEP * 2; load(); } }, 'More reviews');
-  const sorted = h('select', { onchange: () => { sort = sorted.value; load(); } }, SORTS.map((name) => h('option', { value: name }, name)));
+  const more = h('button', { type: 'button', onclick: () => again(() => { count += STEP * 2; }) }, 'More reviews');
+  const sorted = h('select', { onchange: () => again(() => { sort = sorted.value; }) }, SORTS.map((name) => h('option', { value: name }, name)));
   const load = async () => {
+    const here = (turn += 1);
     // One more than is shown tells whether there are more.
     const found = await api.reviews(product.id, sort, count + 1);
+    // Whoever has asked for something else meanwhile gets that.
+    if (here !== turn) return;
+    const [had, isEnd] = [list.querySelectorAll('.review').length, found.length <= count];
+    const isFocused = document.activeElement === more;
     list.replaceChildren(...found.slice(0, count).map(review));
-    more.hidden = found.length <= count;
+    more.hidden = isEnd;
+    if (isFocused && isEnd) list.children[Math.min(had, list.children.length - 1)]?.focus();
+  };
+  /** Loads the list as it is wanted from now on. */
+  const again = async (want) => {
+    want();
+    try {
+      await load();
+      say(`${list.children.length} reviews, sorted by ${sort}`);
+    } catch (error) {
+      list.replaceChildren(failure(error, () => again(() => {})));
+    }
   };
   const written = async () => {
     sorted.value = sort = 'newest';
     const fresh = await api.meta(product.id);
     overview.replaceChildren(summary(fresh));
+    rate(fresh);
     await load();
   };
   room.replaceChildren(h('h2', {}, 'Ratings and reviews'), h('div', { className: 'columns' }, overview,

@@ -5,8 +5,11 @@ const http = require('node:http');
 const os = require('node:os');
 const { Pool, types } = require('pg');
 
-const { PORT, SOCKET_DIRECTORY, DATABASE, DATABASE_USER, REDIS } = process.env;
+const { PORT, SOCKET_DIRECTORY, DATABASE, DATABASE_USER, PICTURES, REDIS } = process.env;
 const KEPT_S = 60;
+
+// A picture of the generated catalogue is a path; whose server it is on is told from outside.
+const absolute = (url) => (url?.startsWith('/') ? PICTURES + url : url);
 
 // Numbers of the database as JSON has them.
 types.setTypeParser(20, Number);
@@ -32,7 +35,7 @@ const start = () => {
       rows('skus', 'select k.style_id, k.id, k.quantity, k.size from skus k join styles s on s.id = k.style_id where s.product_id = $1 order by k.id', id)]);
     const of = (list, style) => list.filter((each) => each.style_id === style.id);
     const results = all.map((style) => {
-      const pictures = of(photos, style).map(({ thumbnail_url, url }) => ({ thumbnail_url, url }));
+      const pictures = of(photos, style).map((photo) => ({ thumbnail_url: absolute(photo.thumbnail_url), url: absolute(photo.url) }));
       const sizes = of(skus, style).map(({ id: sku, quantity, size }) => [sku, { quantity, size }]);
       return {
         style_id: style.id, name: style.name, original_price: style.original_price, sale_price: style.sale_price, 'default?': style.default_style,
