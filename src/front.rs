@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -67,8 +68,14 @@ const TYPES: &[(&str, &str)] = &[
     ("woff2", "font/woff2"),
     ("ttf", "font/ttf"),
     ("wasm", "application/wasm"),
+    ("otf", "font/otf"),
     ("pdf", "application/pdf"),
+    ("csv", "text/csv; charset=utf-8"),
+    ("vtt", "text/vtt; charset=utf-8"),
+    ("htm", "text/html; charset=utf-8"),
+    ("mp3", "audio/mpeg"),
     ("mp4", "video/mp4"),
+    ("webm", "video/webm"),
 ];
 
 /// A file, in the encodings that pay.
@@ -84,7 +91,8 @@ pub struct File {
 
 impl File {
     fn new(name: &str, identity: Vec<u8>, policy: Option<&'static str>) -> File {
-        let extension = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let extension = last.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase()).unwrap_or_default();
         let known = TYPES.iter().find(|(end, _)| *end == extension);
         let content_type = known.map_or("application/octet-stream", |(_, media_type)| media_type);
         let is_text =
@@ -146,8 +154,10 @@ fn if_smaller(coded: Vec<u8>, body: &[u8]) -> Vec<u8> {
 /// What a path of the front end leads to.
 pub enum Found<'f> {
     File(&'f File),
-    /// Elsewhere.
-    See(String),
+    /// A directory without its slash: what its page links to lies below.
+    Directory,
+    /// Not the front end's, and its shop is elsewhere.
+    Shop,
 }
 
 /// All files of a front end.
@@ -192,7 +202,7 @@ impl Front {
         Front { files: files.collect(), root, verification: None }
     }
 
-    /// All files below `directory`, but for those whose names begin with a dot; served from `/`.
+    /// All files below `directory`, links followed, but for names that begin with a dot other than `.well-known` (RFC 8615); served from `/`.
     ///
     /// # Errors
     /// What can't be read; that there is no index.html; that it is too much to be kept in memory.
@@ -218,7 +228,7 @@ impl Front {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let name = entry.file_name().into_string().ok().context("a name is not UTF-8")?;
-            if name.starts_with('.') {
+            if name.starts_with('.') && !(above.is_empty() && name == ".well-known") {
                 continue;
             }
             let (path, name) = (entry.path(), format!("{above}{name}"));
@@ -229,13 +239,17 @@ impl Front {
             }
             // Whoever opens a pipe waits for its other end.
             ensure!(metadata.is_file(), "{} is neither file nor directory", path.display());
-            *size += metadata.len();
+            let left = FRONT_SIZE_MAX_BYTES - *size;
+            // Some files have more in them than they say.
+            let mut body = Vec::new();
+            let read = fs::File::open(&path).and_then(|file| file.take(left + 1).read_to_end(&mut body));
+            read.with_context(|| path.display().to_string())?;
+            *size += body.len() as u64;
             ensure!(
                 *size <= FRONT_SIZE_MAX_BYTES && self.files.len() < FRONT_FILES_MAX,
                 "it has over {FRONT_FILES_MAX} files or {} MiB: what is large is better kept elsewhere, files are served from memory",
                 FRONT_SIZE_MAX_BYTES >> 20
             );
-            let body = fs::read(&path).with_context(|| path.display().to_string())?;
             let known = before.and_then(|front| front.files.get(&name));
             let file = match known.filter(|file| file.identity == body) {
                 Some(file) => file.clone(),
@@ -252,7 +266,7 @@ impl Front {
             return Some(Found::File(page));
         }
         let Some(name) = self.name_of(path) else {
-            return (path == "/" && is_browser).then(|| Found::See("/shop/".to_string()));
+            return (path == "/" && is_browser).then_some(Found::Shop);
         };
         let index = match name.trim_end_matches('/') {
             "" => INDEX.to_string(),
@@ -260,8 +274,7 @@ impl Front {
         };
         let file = self.files.get(name).or_else(|| self.files.get(&index));
         if !name.is_empty() && !name.ends_with('/') && !self.files.contains_key(name) && file.is_some() {
-            // What its page links to lies below.
-            return Some(Found::See(format!("{path}/")));
+            return Some(Found::Directory);
         }
         // The last part of a path that the front end's own router knows has no dot.
         let is_route = || is_browser && !name.rsplit('/').next().unwrap_or_default().contains('.');
@@ -289,7 +302,7 @@ mod tests {
     fn type_at(front: &Front, path: &str, is_browser: bool) -> Option<&'static str> {
         match front.find(path, is_browser) {
             Some(Found::File(file)) => Some(file.content_type),
-            Some(Found::See(_)) => Some("elsewhere"),
+            Some(Found::Directory | Found::Shop) => Some("elsewhere"),
             None => None,
         }
     }
@@ -339,6 +352,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_much_for_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("index.html"), "<p>Hello").unwrap();
+        let large = fs::File::create(dir.path().join("large.mp4")).unwrap();
+        large.set_len(FRONT_SIZE_MAX_BYTES).unwrap();
+        let why = |dir: &Path| format!("{:#}", Front::read(dir, None).err().unwrap());
+        assert!(why(dir.path()).contains("or 64 MiB"), "{}", why(dir.path()));
+        large.set_len(0).unwrap();
+        // A link that leads around.
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("around")).unwrap();
+        assert!(why(dir.path()).contains("16 directories deep"), "{}", why(dir.path()));
+        fs::remove_file(dir.path().join("around")).unwrap();
+        assert!(Front::read(dir.path(), None).is_ok());
+    }
+
+    #[test]
     fn a_directory_of_ones_own_is_served_from_the_root() {
         let dir = tempfile::tempdir().unwrap();
         let missing = Front::read(dir.path(), None).err().unwrap().to_string();
@@ -347,11 +376,22 @@ mod tests {
         fs::write(dir.path().join("index.html"), "<p>Hello").unwrap();
         fs::write(dir.path().join("assets/a.bundle.js"), "let a;").unwrap();
         fs::write(dir.path().join(".secret"), "x").unwrap();
+        fs::write(dir.path().join("json"), "no extension").unwrap();
+        fs::create_dir_all(dir.path().join(".well-known")).unwrap();
+        fs::write(dir.path().join(".well-known/security.txt"), "Contact: mailto:shop@example.invalid")
+            .unwrap();
         let front = Front::read(dir.path(), None).unwrap();
         assert_eq!(type_at(&front, "/", false), Some("text/html; charset=utf-8"));
         assert_eq!(type_at(&front, "/assets/a.bundle.js", false), Some("text/javascript; charset=utf-8"));
         assert_eq!(type_at(&front, "/anything/else", true), Some("text/html; charset=utf-8"));
-        for path in ["/.secret", "/../secret.txt", "/assets/none.js"] {
+        assert_eq!(type_at(&front, "/json", false), Some("application/octet-stream"));
+        assert_eq!(
+            type_at(&front, "/assets", true),
+            Some("text/html; charset=utf-8"),
+            "it has no page of its own"
+        );
+        assert_eq!(type_at(&front, "/.well-known/security.txt", false), Some("text/plain; charset=utf-8"));
+        for path in ["/.secret", "/assets/none.js"] {
             assert_eq!(type_at(&front, path, true), None, "{path}");
         }
         assert_eq!(

@@ -9,6 +9,7 @@ use catwalk::cli::{Check, Cli, Command, Explain, Export, Job, Load, Migrate, See
 use catwalk::config::{Config, ConfigError, Sources};
 use catwalk::etl::progress::Audience;
 use catwalk::etl::Effort;
+use catwalk::front::Front;
 use catwalk::master::events::Events;
 use catwalk::os::fork;
 use catwalk::succession::Inheritance;
@@ -145,6 +146,7 @@ fn check(args: &Check) -> Result<i32> {
     if let Some(files) = &config.tls {
         heritage::read_tls(files)?;
     }
+    Front::load(&config, None)?;
     for url in config.nodes().iter().filter(|_| args.database) {
         let client = db::connect(url)?;
         db::check(&client)?;

@@ -22,6 +22,7 @@ pub mod problem;
 pub mod products;
 pub mod query;
 pub mod questions;
+pub mod range;
 pub mod read;
 pub mod reply;
 pub mod reviews;

@@ -2,11 +2,17 @@
 //! Runs in: worker.
 
 use may_minihttp::{Request, Response};
+use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::api::conditional::{coding, none_match_hits, write_etag, Accepted};
+use crate::api::range::Asked;
 use crate::api::reply::{write_cors, write_validated};
 use crate::api::Site;
+use crate::cache::Encoding;
 use crate::front::{File, Found, Front};
+
+/// What is not escaped in a path (RFC 3986, unreserved characters and the slash).
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// A page of `web/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,20 +53,33 @@ pub fn show_front(front: &Front, req: &Request<'_, '_>, rsp: &mut Response<'_>, 
     let is_browser = accepted.windows(9).any(|word| word == b"text/html");
     match front.find(path, is_browser) {
         Some(Found::File(file)) => write_file(req, rsp, file),
-        Some(Found::See(path)) => {
-            rsp.status_code(302, "Found").header(&format!("Location: {path}")).header("Vary: Accept");
+        Some(Found::Shop) => write_redirect(rsp, "/shop/"),
+        Some(Found::Directory) => {
+            let query = Some(req.query()).filter(|query| !query.is_empty());
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+            write_redirect(rsp, &format!("{}/{query}", utf8_percent_encode(path, PATH)));
         }
         None => return false,
     }
     true
 }
 
+fn write_redirect(rsp: &mut Response<'_>, location: &str) {
+    rsp.status_code(302, "Found").header(&format!("Location: {location}")).header("Vary: Accept");
+}
+
 fn write_file(req: &Request<'_, '_>, rsp: &mut Response<'_>, file: &File) {
-    let encoding = Accepted::read(req.header("accept-encoding")).choose(|encoding| file.has(encoding));
+    let asked = asked_of(req, file);
+    let encoding = match asked {
+        Asked::Whole => Accepted::read(req.header("accept-encoding")).choose(|encoding| file.has(encoding)),
+        _ => Encoding::Identity,
+    };
     rsp.header(&format!("Content-Type: {}", file.content_type)).header("X-Content-Type-Options: nosniff");
-    rsp.header("Cache-Control: no-cache").header("Vary: Accept, Accept-Encoding");
+    rsp.header("Cache-Control: no-cache")
+        .header("Vary: Accept, Accept-Encoding")
+        .header("Accept-Ranges: bytes");
     if let Some(policy) = file.policy {
-        rsp.header(&format!("Content-Security-Policy: {policy}"));
+        rsp.header(&format!("Content-Security-Policy: {policy}")).header("Referrer-Policy: same-origin");
     }
     let head = rsp.head_mut();
     head.extend_from_slice(b"ETag: ");
@@ -75,5 +94,26 @@ fn write_file(req: &Request<'_, '_>, rsp: &mut Response<'_>, file: &File) {
         rsp.head_mut().extend_from_slice(coding);
         rsp.head_mut().extend_from_slice(b"\r\n");
     }
-    rsp.body_mut().extend_from_slice(file.body(encoding));
+    let body = file.body(encoding);
+    match asked {
+        Asked::Whole => rsp.body_mut().extend_from_slice(body),
+        Asked::Part(part) => {
+            rsp.status_code(206, "Partial Content");
+            rsp.header(&format!("Content-Range: bytes {}-{}/{}", part.start, part.end - 1, body.len()));
+            rsp.body_mut().extend_from_slice(&body[part]);
+        }
+        Asked::Nothing => {
+            rsp.status_code(416, "Range Not Satisfiable");
+            rsp.header(&format!("Content-Range: bytes */{}", body.len()));
+        }
+    }
+}
+
+/// What a request wants of a file: a part only if it is the file that `If-Range` names, where it does.
+fn asked_of(req: &Request<'_, '_>, file: &File) -> Asked {
+    let mut etag = Vec::new();
+    write_etag(&mut etag, file.etag, Encoding::Identity);
+    let is_same = req.header("if-range").is_none_or(|value| value.trim_ascii() == etag);
+    let value = req.header("range").filter(|_| req.method() == "GET" && is_same);
+    value.map_or(Asked::Whole, |value| Asked::read(value, file.body(Encoding::Identity).len()))
 }

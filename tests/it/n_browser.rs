@@ -104,6 +104,24 @@ fn pages_are_found_by_browsers_and_the_api_by_everybody_else() {
         |method: &str, path: &str, fields: &[(&str, &str)]| server.connect().request(method, path, fields);
     assert_eq!(request("GET", "/shop/app.js", &[("If-None-Match", &etag)]).status, 304);
     assert_eq!(request("POST", "/shop/", &[("Content-Length", "0")]).status, 404);
+    let (head, whole) = (request("HEAD", "/shop/app.js", &[]), request("GET", "/shop/app.js", &[]));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), whole.header("content-length"));
+    assert_eq!(page.header("referrer-policy"), Some("same-origin"));
+    // Parts, of the file that one knows.
+    let part = |range: &str, fields: &[(&str, &str)]| {
+        request("GET", "/shop/app.js", &[&[("Range", range), ("Accept-Encoding", "br")], fields].concat())
+    };
+    let some = part("bytes=3-9", &[]);
+    assert_eq!((some.status, &some.body[..]), (206, &whole.body[3..10]));
+    let told = format!("bytes 3-9/{}", whole.body.len());
+    assert_eq!(some.header("content-range"), Some(told.as_str()));
+    let own = whole.header("etag").unwrap();
+    assert_eq!(
+        (part("bytes=3-9", &[("If-Range", own)]).status, part("bytes=3-9", &[("If-Range", "\"x\"")]).status),
+        (206, 200)
+    );
+    assert_eq!(part("bytes=99999999-", &[]).status, 416);
 }
 
 #[test]
@@ -113,12 +131,22 @@ fn a_front_end_of_ones_own_is_served_instead_and_read_anew_by_a_reload() {
     std::fs::create_dir_all(front.join("assets")).unwrap();
     std::fs::write(front.join("index.html"), "<p>first").unwrap();
     std::fs::write(front.join("assets/a.js"), "let a;").unwrap();
+    std::fs::create_dir_all(front.join("größe & more")).unwrap();
+    std::fs::write(front.join("größe & more/index.html"), "<p>below").unwrap();
     let config = dir.path().join("catwalk.toml");
     std::fs::write(&config, "loader_io = \"loaderio-00ff\"\n").unwrap();
     let path = |path: &std::path::Path| path.to_str().unwrap().to_string();
     let server = Server::start(&["--static", &path(&front), "--config", &path(&config)]);
     let get = |path: &str| server.connect().request("GET", path, &[("Accept", "text/html")]);
     assert_eq!((get("/").text(), get("/some/page").text()), ("<p>first".into(), "<p>first".into()));
+    let leads = get("/gr%C3%B6%C3%9Fe%20&%20more?x=%20y");
+    assert_eq!(
+        (leads.status, leads.header("location")),
+        (302, Some("/gr%C3%B6%C3%9Fe%20%26%20more/?x=%20y"))
+    );
+    assert_eq!(get(leads.header("location").unwrap()).text(), "<p>below");
+    let program = server.connect().request("GET", "/some/page", &[("Accept", "application/json")]);
+    assert_eq!(program.status, 404, "who asks for data hears that there is none");
     assert_eq!(get("/assets/a.js").header("content-type"), Some("text/javascript; charset=utf-8"));
     assert_eq!(get("/products/1").json()["id"], 1, "the API comes first");
     assert_eq!(get("/loaderio-00ff.txt").text(), "loaderio-00ff");
@@ -129,6 +157,14 @@ fn a_front_end_of_ones_own_is_served_instead_and_read_anew_by_a_reload() {
     assert!(reload.args(["reload", "--wait", "--runtime-dir"]).arg(&run).status().unwrap().success());
     assert_eq!(get("/").text(), "<p>second");
     std::fs::remove_file(front.join("index.html")).unwrap();
+    let check = Command::new(BIN)
+        .arg("check")
+        .env("CATWALK_STATIC", path(&front))
+        .env("DATABASE_URL", "postgresql:///none")
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(!check.status.success() && why.contains("has no index.html"), "{why}");
     let mut reload = Command::new(BIN);
     let told = reload.args(["reload", "--wait", "--runtime-dir"]).arg(&run).output().unwrap();
     let why = String::from_utf8_lossy(&told.stderr).into_owned();

@@ -51,13 +51,13 @@ fn a_bench_keeps_its_rate_and_a_stall_of_the_server_is_in_its_figures() {
         &server,
         &["--rate", "400", "--seconds", "2", "--warm-up", "0.5", "--html", html.to_str().unwrap()],
     );
-    let all = &figures[0];
+    let all = &figures["kinds"][0];
     assert_eq!(
         (&all["kind"], &all["answered"], &all["errors"]),
         (&"all".into(), &800.into(), &0.into()),
         "{figures}"
     );
-    assert!(figures.as_array().unwrap().len() > 8, "all kinds but rare ones: {figures}");
+    assert!(figures["kinds"].as_array().unwrap().len() > 8, "all kinds but rare ones: {figures}");
     assert!(server.metric("catwalk_http_requests_total") >= requests + 1_000, "the warm-up too");
     let text = std::fs::read_to_string(html).unwrap();
     assert_eq!(text.matches("<svg").count(), 2);
@@ -74,9 +74,58 @@ fn a_bench_keeps_its_rate_and_a_stall_of_the_server_is_in_its_figures() {
     let args = ["--rate", "200", "--seconds", "3", "--warm-up", "0", "--connections", "4", "--no-writes"];
     let figures = bench(&server, &args);
     stall.join().unwrap();
-    let p90_ms = figures[0]["latency_ms"][1].as_f64().unwrap();
+    let p90_ms = figures["kinds"][0]["p90_ms"].as_f64().unwrap();
     assert!(p90_ms > 300.0, "{figures}");
-    assert_eq!(figures[0]["answered"], 600);
+    let (all, asked) = (&figures["kinds"][0], &figures["rate"]);
+    assert_eq!(
+        (&all["answered"], &all["errors"], asked),
+        (&600.into(), &0.into(), &200.0.into()),
+        "{figures}"
+    );
+}
+
+#[test]
+fn a_limit_is_found_and_why_it_is_one() {
+    let server = server();
+    let dir = directory();
+    let [html, json] = ["limit.html", "limit.json"].map(|name| dir.path().join(name));
+    let bench = |args: &[&str]| {
+        let mut command = Command::new(BIN);
+        command.arg("bench").arg(format!("http://{}", server.address)).args([
+            "--find-limit",
+            "--warm-up",
+            "0",
+        ]);
+        command.args(args).arg("--html").arg(&html).arg("--json").arg(&json);
+        let out = command.output().unwrap();
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned(), report["limit"].clone())
+    };
+    // Any server is too slow for a microsecond.
+    let (status, text, limit) = bench(&["--rate", "50", "--seconds", "0.5", "--p99", "0.001"]);
+    assert_eq!((status, &limit["best"]), (Some(2), &Value::Null), "{text}");
+    assert!(text.contains("not even 50 requests/s") && text.contains("p99 is not below 0.001 ms"), "{text}");
+    // One connection of a server that is held for a moment each second takes some rate, and not any.
+    let args =
+        ["--rate", "20", "--seconds", "0.5", "--p99", "60000", "--connections", "1", "--kinds", "product"];
+    let (status, text, limit) = bench(&args);
+    assert_eq!(status, Some(0), "{text}");
+    let rate = |step: &str| limit[step]["rate"].as_f64().unwrap();
+    assert!(rate("best") >= 20.0 && rate("failed") > rate("best"), "{limit}");
+    let steps = limit["steps"].as_array().unwrap();
+    assert!(steps.len() >= 8 && steps.iter().any(|step| step["why"].is_string()), "{limit}");
+    assert!(std::fs::read_to_string(html).unwrap().contains("<svg"));
+}
+
+#[test]
+fn a_catalogue_with_gaps_is_asked_for_what_it_has() {
+    let server = server();
+    let gaps = "delete from related where current_product_id % 3 = 0 or related_product_id % 3 = 0; \
+                delete from products where id % 3 = 0";
+    server.database().batch_execute(gaps).unwrap();
+    let args = ["--rate", "300", "--seconds", "2", "--warm-up", "0", "--kinds", "product,newest,styles,cart"];
+    let figures = bench(&server, &args);
+    assert_eq!((&figures["products"], &figures["kinds"][0]["errors"]), (&200.into(), &0.into()), "{figures}");
 }
 
 #[test]
@@ -89,6 +138,26 @@ fn who_can_not_be_driven_is_told_so() {
     };
     assert!(told("http://127.0.0.1:1").contains("connecting to 127.0.0.1:1"));
     assert!(told("https://shop.example").contains("begins with http://"));
+    for (option, value) in [
+        ("--seconds", "inf"),
+        ("--warm-up", "1e30"),
+        ("--zipf", "inf"),
+        ("--zipf", "nan"),
+        ("--connections", "18446744073709551615"),
+        ("--threads", "0"),
+        ("--html", "/nonexistent/report.html"),
+    ] {
+        let server = Server::shared();
+        let url = format!("http://{}", server.address);
+        let out = Command::new(BIN).args(["bench", &url, option, value]).output().unwrap();
+        let why = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(
+            !out.status.success()
+                && why.contains(option.trim_start_matches("--html"))
+                && !why.contains("panicked"),
+            "{option} {value}: {why}"
+        );
+    }
 }
 
 #[test]

@@ -3,17 +3,18 @@
 //! Runs in: offline.
 //!
 //! ```text
-//! clock (a thread of its own) ──due──► queue ──► connection 1 … n (tasks of one thread) ──► histograms, by kind and by second
+//! clock (the caller's thread) ──due──► shards (a thread each): queue ──► connections (tasks) ──► what came of it
 //! ```
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fs;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context, Result};
-use hdrhistogram::Histogram;
+use anyhow::{anyhow, ensure, Context, Result};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{handshake, SendRequest};
@@ -27,17 +28,18 @@ use tokio::sync::Semaphore;
 use tokio::task::{spawn_local, LocalSet};
 
 use super::mix::{Ask, Mix, KINDS};
+use super::outcome::{slice_s, Outcome};
 
 /// The clock sleeps for no less: requests due within it are handed over together.
 const TURN: Duration = Duration::from_micros(200);
-/// What takes longer is as bad as this.
-const LATENCY_MAX_US: u64 = 60_000_000;
 /// After the last request is due, answers are waited for so long.
 const GRACE: Duration = Duration::from_secs(5);
 /// A server that does not answer at all.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// The same for counting its products, some forty requests.
-const COUNT_MAX: Duration = Duration::from_secs(15);
+/// So many requests wait for a connection of one thread; what is due then is given up at once.
+const QUEUE_MAX: usize = 1_000_000;
+
+pub type Sender = SendRequest<Full<Bytes>>;
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -50,82 +52,36 @@ pub struct Plan {
     /// That is measured.
     pub time: Duration,
     pub connections: usize,
+    /// That the connections are divided among.
+    pub threads: usize,
     pub seed: u64,
-}
-
-/// Of one kind of request.
-pub struct KindOutcome {
-    /// Latency from when each was due, in µs.
-    pub latency: Histogram<u64>,
-    /// Answers that were no success, and requests that got none.
-    pub errors: u64,
-    /// Requests without an answer at the end; their latency is their age then.
-    pub unanswered: u64,
-}
-
-/// What came of it.
-pub struct Outcome {
-    /// In the order of [`KINDS`].
-    pub kinds: Vec<KindOutcome>,
-    /// Latencies of those due in each second.
-    pub seconds: Vec<Histogram<u64>>,
-    /// Answers that came before the plan's time was over.
-    pub in_time: u64,
-    /// The first error, as it was.
-    pub first_error: Option<String>,
-}
-
-impl Outcome {
-    pub fn all(&self) -> Histogram<u64> {
-        let mut all = histogram(3);
-        for kind in &self.kinds {
-            // Of the same bounds.
-            let _ = all.add(&kind.latency);
-        }
-        all
-    }
-
-    pub fn errors(&self) -> u64 {
-        self.kinds.iter().map(|kind| kind.errors + kind.unanswered).sum()
-    }
-
-    pub fn unanswered(&self) -> u64 {
-        self.kinds.iter().map(|kind| kind.unanswered).sum()
-    }
-
-    /// Requests a second that were answered while it lasted.
-    pub fn answered_per_s(&self, plan: &Plan) -> f64 {
-        self.in_time as f64 / plan.time.as_secs_f64()
-    }
-
-    /// Notes a request that is still waiting.
-    fn give_up(&mut self, at: Instant, kind: usize) {
-        self.kinds[kind].unanswered += 1;
-        self.kinds[kind].latency.saturating_record(latency_us(at));
-    }
-}
-
-fn histogram(digits: u8) -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_MAX_US, digits).expect("bounds that fit")
-}
-
-fn latency_us(at: Instant) -> u64 {
-    (at.elapsed().as_micros() as u64).clamp(1, LATENCY_MAX_US)
 }
 
 struct Due {
     at: Instant,
-    /// Whether it counts, and the second that it is due in.
-    second: Option<usize>,
+    /// The part of the time that it is due in; None: it does not count.
+    slice: Option<usize>,
     ask: Ask,
 }
 
-#[derive(Default)]
-struct Queue(Mutex<VecDeque<Due>>);
+/// What a thread with its connections has to do.
+struct Shard {
+    queue: Mutex<VecDeque<Due>>,
+    ready: Semaphore,
+    /// Requests that it got and that count.
+    due: AtomicU64,
+    /// There will be no more.
+    is_all: AtomicBool,
+}
 
-impl Queue {
+impl Shard {
+    fn new() -> Shard {
+        let (due, is_all) = (AtomicU64::new(0), AtomicBool::new(false));
+        Shard { queue: Mutex::default(), ready: Semaphore::new(0), due, is_all }
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut VecDeque<Due>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -134,135 +90,160 @@ impl Queue {
 /// # Errors
 /// A server that can't be connected to.
 pub fn drive(plan: &Plan, mix: &Mix) -> Result<Outcome> {
-    let (queue, ready) = (Arc::new(Queue::default()), Arc::new(Semaphore::new(0)));
-    let seconds = plan.time.as_secs_f64().ceil() as usize;
-    let outcome = Rc::new(RefCell::new(Outcome {
-        kinds: KINDS
-            .iter()
-            .map(|_| KindOutcome { latency: histogram(3), errors: 0, unanswered: 0 })
-            .collect(),
-        seconds: (0..seconds.max(1)).map(|_| histogram(2)).collect(),
-        in_time: 0,
-        first_error: None,
-    }));
-    let runtime = Builder::new_current_thread().enable_all().build().context("starting the driver")?;
-    let tasks = LocalSet::new();
-    let under_way: Rc<UnderWay> = Rc::new(RefCell::new(vec![None; plan.connections]));
+    // Who can't be connected to at all is told at once.
+    let runtime = runtime()?;
+    LocalSet::new().block_on(&runtime, connect(&plan.address))?;
+    let shards: Vec<Arc<Shard>> = (0..plan.threads).map(|_| Arc::new(Shard::new())).collect();
+    let start = Instant::now();
     std::thread::scope(|scope| {
-        tasks.block_on(&runtime, async {
-            // Who can't be connected to at all is told at once.
-            let first = connect(&plan.address).await?;
-            let mut first = Some(first);
-            let start = Instant::now();
-            for number in 0..plan.connections {
-                let worker = Connection {
-                    number,
-                    over: start + plan.warm_up + plan.time,
-                    under_way: under_way.clone(),
-                    address: plan.address.clone(),
-                    sender: first.take(),
-                    queue: queue.clone(),
-                    ready: ready.clone(),
-                    outcome: outcome.clone(),
-                };
-                spawn_local(worker.run());
+        let drivers: Vec<_> = shards
+            .iter()
+            .enumerate()
+            .map(|(n, shard)| {
+                let connections =
+                    plan.connections / plan.threads + usize::from(n < plan.connections % plan.threads);
+                scope.spawn(move || drive_shard(plan, shard.clone(), connections, start))
+            })
+            .collect();
+        let mut outcome = tick(plan, mix, start, &shards);
+        for driver in drivers {
+            outcome.add(driver.join().map_err(|_| anyhow!("a thread of the driver has failed"))??);
+        }
+        Ok(outcome)
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Builder::new_current_thread().enable_all().build().context("starting the driver")
+}
+
+/// Hands over what is due, when it is. Returns what could not be.
+fn tick(plan: &Plan, mix: &Mix, start: Instant, shards: &[Arc<Shard>]) -> Outcome {
+    let mut lost = Outcome::new(plan);
+    let mut dice = SmallRng::seed_from_u64(plan.seed);
+    let (interval, all_s) = (1.0 / plan.rate, (plan.warm_up + plan.time).as_secs_f64());
+    let end = start + plan.warm_up + plan.time + GRACE;
+    let due_s = |n: u64| n as f64 * interval;
+    let mut n = 0u64;
+    while due_s(n) < all_s {
+        let now_s = start.elapsed().as_secs_f64();
+        let mut batches: Vec<Vec<Due>> = shards.iter().map(|_| Vec::new()).collect();
+        while due_s(n) <= now_s && due_s(n) < all_s {
+            let measured_s = due_s(n) - plan.warm_up.as_secs_f64();
+            let slice = (measured_s >= 0.0).then_some((measured_s / slice_s(plan)) as usize);
+            let at = start + Duration::from_secs_f64(due_s(n));
+            batches[n as usize % shards.len()].push(Due { at, slice, ask: mix.ask(&mut dice) });
+            n += 1;
+        }
+        for (shard, mut batch) in shards.iter().zip(batches) {
+            let room = QUEUE_MAX - shard.with(|queue| queue.len()).min(QUEUE_MAX);
+            for due in batch.drain(room.min(batch.len())..) {
+                let age_us = (end - due.at).as_micros() as u64;
+                due.slice.into_iter().for_each(|slice| lost.give_up(due.ask.kind, slice, age_us));
             }
-            let (clock_queue, clock_ready) = (queue.clone(), ready.clone());
-            let clock = scope.spawn(move || tick(plan, mix, start, &clock_queue, &clock_ready));
-            while !clock.is_finished() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            let due = clock.join().unwrap_or(0);
-            let deadline = Instant::now() + GRACE;
-            let answered = |outcome: &Outcome| {
-                let kinds = outcome.kinds.iter();
-                kinds.map(|kind| kind.latency.len() + kind.errors).sum::<u64>()
+            let counted = batch.iter().filter(|due| due.slice.is_some()).count() as u64;
+            shard.due.fetch_add(counted, Ordering::Relaxed);
+            let len = batch.len();
+            shard.with(|queue| queue.extend(batch));
+            shard.ready.add_permits(len);
+        }
+        let next = Duration::from_secs_f64(due_s(n)).saturating_sub(start.elapsed());
+        std::thread::sleep(next.max(TURN));
+    }
+    // After the counts that it makes final.
+    shards.iter().for_each(|shard| shard.is_all.store(true, Ordering::Release));
+    lost
+}
+
+/// One thread's part.
+fn drive_shard(plan: &Plan, shard: Arc<Shard>, connections: usize, start: Instant) -> Result<Outcome> {
+    let over = start + plan.warm_up + plan.time;
+    let outcome = Rc::new(RefCell::new(Outcome::new(plan)));
+    let under_way: Rc<UnderWay> = Rc::new(RefCell::new(vec![None; connections]));
+    let (runtime, tasks) = (runtime()?, LocalSet::new());
+    tasks.block_on(&runtime, async {
+        for number in 0..connections {
+            let connection = Connection {
+                number,
+                over,
+                address: plan.address.clone(),
+                sender: None,
+                shard: shard.clone(),
+                under_way: under_way.clone(),
+                outcome: outcome.clone(),
             };
-            while answered(&outcome.borrow()) < due && Instant::now() < deadline {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            spawn_local(connection.run());
+        }
+        let began = (Instant::now(), cpu_ns());
+        let is_done = || {
+            shard.is_all.load(Ordering::Acquire)
+                && outcome.borrow().known() >= shard.due.load(Ordering::Relaxed)
+        };
+        while !is_done() && Instant::now() < over + GRACE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if Instant::now() <= over {
+                outcome.borrow_mut().driver_busy = busy_since(began);
             }
-            let mut outcome = outcome.borrow_mut();
-            queue.with(|queue| {
-                let waiting = queue.drain(..).filter(|due| due.second.is_some());
-                waiting.for_each(|due| outcome.give_up(due.at, due.ask.kind));
-            });
-            under_way.borrow().iter().flatten().for_each(|(at, kind)| outcome.give_up(*at, *kind));
-            Ok::<(), anyhow::Error>(())
-        })
-    })?;
+        }
+        let mut outcome = outcome.borrow_mut();
+        let age_us = |at: Instant| at.elapsed().as_micros() as u64;
+        let waiting: Vec<Due> = shard.with(|queue| queue.drain(..).collect());
+        for due in waiting {
+            due.slice.into_iter().for_each(|slice| outcome.give_up(due.ask.kind, slice, age_us(due.at)));
+        }
+        for (at, kind, slice) in under_way.borrow().iter().flatten() {
+            outcome.give_up(*kind, *slice, age_us(*at));
+        }
+    });
     drop(tasks);
     let outcome = Rc::try_unwrap(outcome).ok().context("tasks have ended")?;
     Ok(outcome.into_inner())
 }
 
-/// Hands over what is due, when it is. Returns how many requests count.
-fn tick(plan: &Plan, mix: &Mix, start: Instant, queue: &Queue, ready: &Semaphore) -> u64 {
-    let mut dice = SmallRng::seed_from_u64(plan.seed);
-    let (interval, all) = (1.0 / plan.rate, (plan.warm_up + plan.time).as_secs_f64());
-    let (mut n, mut counted) = (0u64, 0);
-    loop {
-        let now = start.elapsed().as_secs_f64();
-        let mut batch = Vec::new();
-        while n as f64 * interval <= now && (n as f64 * interval) < all {
-            let at_s = n as f64 * interval;
-            let measured_s = at_s - plan.warm_up.as_secs_f64();
-            let second = (measured_s >= 0.0).then_some(measured_s as usize);
-            counted += u64::from(second.is_some());
-            batch.push(Due { at: start + Duration::from_secs_f64(at_s), second, ask: mix.ask(&mut dice) });
-            n += 1;
-        }
-        let len = batch.len();
-        queue.with(|queue| queue.extend(batch));
-        ready.add_permits(len);
-        if n as f64 * interval >= all {
-            return counted;
-        }
-        let next = Duration::from_secs_f64(n as f64 * interval).saturating_sub(start.elapsed());
-        std::thread::sleep(next.max(TURN));
-    }
+/// CPU time of this thread in ns (proc(5), schedstat).
+fn cpu_ns() -> Option<u64> {
+    fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// When the request of each connection was due, and its kind.
-type UnderWay = RefCell<Vec<Option<(Instant, usize)>>>;
+fn busy_since((at, ns): (Instant, Option<u64>)) -> Option<f64> {
+    let wall_ns = at.elapsed().as_nanos().max(1) as f64;
+    Some(cpu_ns()?.saturating_sub(ns?) as f64 / wall_ns)
+}
+
+/// Of each connection: when its request was due, its kind, and the part of the time.
+type UnderWay = RefCell<Vec<Option<(Instant, usize, usize)>>>;
 
 /// One connection to the server, opened anew when it is lost.
 struct Connection {
     number: usize,
     /// When the plan's time is.
     over: Instant,
-    under_way: Rc<UnderWay>,
     address: String,
-    sender: Option<SendRequest<Full<Bytes>>>,
-    queue: Arc<Queue>,
-    ready: Arc<Semaphore>,
+    sender: Option<Sender>,
+    shard: Arc<Shard>,
+    under_way: Rc<UnderWay>,
     outcome: Rc<RefCell<Outcome>>,
 }
 
 impl Connection {
     async fn run(mut self) {
+        let shard = self.shard.clone();
         loop {
-            let Ok(permit) = self.ready.acquire().await else { return };
+            let Ok(permit) = shard.ready.acquire().await else { return };
             permit.forget();
-            let Some(due) = self.queue.with(VecDeque::pop_front) else { continue };
-            self.under_way.borrow_mut()[self.number] = due.second.map(|_| (due.at, due.ask.kind));
+            let Some(due) = shard.with(VecDeque::pop_front) else { continue };
+            let waited_us = due.at.elapsed().as_micros() as u64;
+            self.under_way.borrow_mut()[self.number] = due.slice.map(|slice| (due.at, due.ask.kind, slice));
             let answer = self.send(&due.ask).await;
             self.under_way.borrow_mut()[self.number] = None;
-            let Some(second) = due.second else { continue };
-            let latency_us = latency_us(due.at);
+            let Some(slice) = due.slice else { continue };
             let mut outcome = self.outcome.borrow_mut();
+            outcome.waited.saturating_record(waited_us.max(1));
+            let latency_us = due.at.elapsed().as_micros() as u64;
+            let Ask { kind, method, path, .. } = due.ask;
             match answer {
-                Ok(()) => {
-                    outcome.in_time += u64::from(Instant::now() <= self.over);
-                    outcome.kinds[due.ask.kind].latency.saturating_record(latency_us);
-                    let last = outcome.seconds.len() - 1;
-                    outcome.seconds[second.min(last)].saturating_record(latency_us);
-                }
-                Err(e) => {
-                    outcome.kinds[due.ask.kind].errors += 1;
-                    outcome
-                        .first_error
-                        .get_or_insert_with(|| format!("{} {}: {e:#}", due.ask.method, due.ask.path));
-                }
+                Ok(()) => outcome.add_success(kind, slice, latency_us, Instant::now() <= self.over),
+                Err(e) => outcome.add_error(kind, slice, || format!("{method} {path}: {e:#}")),
             }
         }
     }
@@ -275,7 +256,7 @@ impl Connection {
         let request = Request::builder().method(ask.method).uri(&ask.path).header("Host", &self.address);
         let request =
             request.header("Accept-Encoding", "gzip, deflate, br").header("Content-Type", "application/json");
-        let request = request.body(Full::new(Bytes::from_static(ask.body.as_bytes())))?;
+        let request = request.body(Full::new(Bytes::from(ask.body.clone())))?;
         sender.ready().await?;
         let reply = sender.send_request(request).await?;
         let status = reply.status();
@@ -290,7 +271,11 @@ impl Connection {
     }
 }
 
-async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
+/// A connection, served by this thread's tasks.
+///
+/// # Errors
+/// That there is nobody, or nobody who answers.
+pub async fn connect(address: &str) -> Result<Sender> {
     let connecting = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address));
     let stream = connecting
         .await
@@ -300,43 +285,4 @@ async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>> {
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     spawn_local(connection);
     Ok(sender)
-}
-
-/// How many products a server has: the last page of one that has any.
-///
-/// # Errors
-/// A server that can't be reached, or is none of this kind.
-pub fn count_products(address: &str) -> Result<u64> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let counting = async {
-        let mut sender = connect(address).await?;
-        let (mut least, mut most) = (0u64, 1u64);
-        while has_page(&mut sender, address, most).await? {
-            (least, most) = (most, most * 4);
-        }
-        while least + 1 < most {
-            let middle = least + (most - least) / 2;
-            match has_page(&mut sender, address, middle).await? {
-                true => least = middle,
-                false => most = middle,
-            }
-        }
-        Ok(least)
-    };
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(COUNT_MAX, counting).await.context("it does not answer")?
-    })
-}
-
-async fn has_page(sender: &mut SendRequest<Full<Bytes>>, address: &str, page: u64) -> Result<bool> {
-    let request = Request::get(format!("/products?page={page}&count=1")).header("Host", address);
-    sender.ready().await?;
-    let reply = sender.send_request(request.body(Full::default())?).await?;
-    let status = reply.status();
-    let body = reply.into_body().collect().await?.to_bytes();
-    if !status.is_success() {
-        bail!("GET /products was answered {status}");
-    }
-    let products: Vec<serde_json::Value> = serde_json::from_slice(&body).context("this is no Atelier API")?;
-    Ok(!products.is_empty())
 }

@@ -2,23 +2,33 @@
 //! of waited for: latency counts from when a request was due.
 //! Runs in: offline.
 
+pub mod catalogue;
 pub mod drive;
 pub mod limit;
 pub mod mix;
+pub mod outcome;
 pub mod report;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use drive::{Outcome, Plan};
+use drive::Plan;
 use mix::{Mix, Wanted};
+use outcome::Outcome;
+use report::Report;
 
-/// Exit status with answers that were no success.
+/// Exit status with answers that were no success, and of a search that has not found any rate.
 const EXIT_ERRORS: u8 = 2;
+/// Of times in seconds.
+const SECONDS_MAX: f64 = 86_400.0;
+const CONNECTIONS_MAX: usize = 50_000;
+const THREADS_MAX: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -37,7 +47,10 @@ pub struct Args {
     /// Connections at most.
     #[arg(long, value_name = "N", default_value_t = 64)]
     connections: usize,
-    /// Products of the catalogue [default: asked of the server].
+    /// Threads that the connections are divided among [default: half of the CPUs].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Products of the catalogue, with ids from 1 [default: asked of the server].
     #[arg(long, value_name = "N")]
     products: Option<u64>,
     /// How much more often the most popular products are asked for: the exponent of Zipf's law.
@@ -80,49 +93,82 @@ fn address(url: &str) -> Result<String> {
     Ok(if has_port { host.to_string() } else { format!("{host}:80") })
 }
 
+fn check(args: &Args) -> Result<()> {
+    let is_within = |value: f64, least: f64, most: f64| (least..=most).contains(&value);
+    ensure!(is_within(args.rate, 1.0, limit::RATE_MAX), "--rate: from 1 to 1,000,000");
+    ensure!(is_within(args.seconds, 0.1, SECONDS_MAX), "--seconds: from 0.1 to {SECONDS_MAX}");
+    ensure!(is_within(args.warm_up, 0.0, SECONDS_MAX), "--warm-up: from 0 to {SECONDS_MAX}");
+    ensure!(is_within(args.p99, 0.001, 60_000.0), "--p99: from 0.001 to 60,000 ms");
+    ensure!((1..=CONNECTIONS_MAX).contains(&args.connections), "--connections: from 1 to {CONNECTIONS_MAX}");
+    ensure!((1..=THREADS_MAX).contains(&args.threads.unwrap_or(1)), "--threads: from 1 to {THREADS_MAX}");
+    Ok(())
+}
+
+/// Half of the CPUs: a server on this machine needs the others.
+fn threads(args: &Args) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    args.threads.unwrap_or((cpus / 2).clamp(1, THREADS_MAX)).min(args.connections)
+}
+
 /// Drives, and tells.
 ///
 /// # Errors
 /// A server that can't be reached or has no products; files that can't be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    ensure!(args.rate >= 1.0 && args.rate <= 1e6, "--rate: from 1 to 1,000,000");
-    ensure!(args.seconds >= 0.1 && args.connections >= 1, "--seconds and --connections: more than nothing");
+    check(args)?;
+    // What can't be written is told before, not after.
+    let html = args.html.as_deref().map(open).transpose()?;
+    let json = args.json.as_deref().map(open).transpose()?;
     let address = address(&args.url)?;
-    let products = match args.products {
-        Some(products) => products,
-        None => drive::count_products(&address)
-            .with_context(|| format!("asking {} for its products", args.url))?,
-    };
-    ensure!(products > 0, "{} has no products: `catwalk seed` makes some", args.url);
+    let catalogue = catalogue::survey(&address, args.products)
+        .with_context(|| format!("asking {} for its products", args.url))?;
+    let products = catalogue.ids.count();
     let wanted = Wanted { kinds: args.kinds.clone(), no_writes: args.no_writes };
-    let mix = Mix::new(products, args.zipf, &wanted)?;
+    let mix = Mix::new(&catalogue, args.zipf, &wanted).with_context(|| args.url.clone())?;
     let plan = Plan {
         address,
         rate: args.rate,
-        warm_up: Duration::from_secs_f64(args.warm_up.max(0.0)),
+        warm_up: Duration::from_secs_f64(args.warm_up),
         time: Duration::from_secs_f64(args.seconds),
         connections: args.connections,
+        threads: threads(args),
         seed: args.seed,
     };
     eprintln!("{}: {products} products, {} connections", args.url, args.connections);
     if args.find_limit {
-        let found = limit::search(&plan, &mix, args.p99 / 1e3, |rate, outcome| {
-            println!("{}", limit::line(rate, outcome))
-        })?;
-        println!("{}", found.describe(args.p99));
-        return Ok(ExitCode::SUCCESS);
+        let found = limit::search(&plan, &mix, args.p99 / 1e3, |step| println!("{}", step.line()))?;
+        println!("{}", found.describe());
+        write(html, || report::limit_html(&plan, &found, products))?;
+        let report = Report { limit: Some(&found), ..Report::new(&plan, products) };
+        write(json, || Ok(serde_json::to_string_pretty(&report)?))?;
+        return Ok(status(found.best.is_some()));
     }
     let outcome = with_progress(&plan, || drive::drive(&plan, &mix))?;
     print!("{}", report::table(&plan, &outcome));
-    if let Some(path) = &args.html {
-        let html = report::html(&plan, &outcome, products)?;
-        std::fs::write(path, html).with_context(|| format!("writing {}", path.display()))?;
+    write(html, || report::html(&plan, &outcome, products))?;
+    write(json, || Ok(serde_json::to_string_pretty(&Report::new(&plan, products).with(&plan, &outcome))?))?;
+    Ok(status(outcome.errors() == 0))
+}
+
+fn status(is_well: bool) -> ExitCode {
+    if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_ERRORS)
     }
-    if let Some(path) = &args.json {
-        let json = serde_json::to_string_pretty(&report::figures(&plan, &outcome))?;
-        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(if outcome.errors() > 0 { ExitCode::from(EXIT_ERRORS) } else { ExitCode::SUCCESS })
+}
+
+/// A file to be written at the end, and its path.
+struct Output<'a>(&'a Path, File);
+
+fn open(path: &Path) -> Result<Output<'_>> {
+    let file = File::create(path).with_context(|| format!("writing {}", path.display()))?;
+    Ok(Output(path, file))
+}
+
+fn write(output: Option<Output<'_>>, text: impl FnOnce() -> Result<String>) -> Result<()> {
+    let Some(Output(path, mut file)) = output else { return Ok(()) };
+    file.write_all(text()?.as_bytes()).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Shows how far it has come while `work` is done.

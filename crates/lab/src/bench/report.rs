@@ -8,65 +8,191 @@ use hdrhistogram::Histogram;
 use plotters::prelude::*;
 use serde::Serialize;
 
-use super::drive::{Outcome, Plan};
+use super::drive::Plan;
+use super::limit::Limit;
 use super::mix::KINDS;
+use super::outcome::{quantile_s, slice_s, Outcome};
 
-/// Parts of the answers whose latency is told.
-const QUANTILES: [(f64, &str); 5] =
-    [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "longest")];
 const PLOT_SIZE: (u32, u32) = (900, 340);
+/// A driver whose thread is busy for more of the time may be late by itself.
+const DRIVER_BUSY_MAX: f64 = 0.9;
+/// Waiting for a free connection is worth a word from here on.
+const WAITED_MIN_S: f64 = 0.001;
+
+/// Latency from when requests were due, in ms; None: nothing was answered.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub p99_9_ms: Option<f64>,
+    pub longest_ms: Option<f64>,
+}
+
+impl Latency {
+    const NAMES: [&'static str; 5] = ["p50", "p90", "p99", "p99.9", "longest"];
+
+    fn of(latency: &Histogram<u64>) -> Latency {
+        let part = |part| ms(quantile_s(latency, part));
+        Latency {
+            p50_ms: part(0.5),
+            p90_ms: part(0.9),
+            p99_ms: part(0.99),
+            p99_9_ms: part(0.999),
+            longest_ms: part(1.0),
+        }
+    }
+
+    /// In the order of the names.
+    fn texts(self) -> [String; 5] {
+        let all = [self.p50_ms, self.p90_ms, self.p99_ms, self.p99_9_ms, self.longest_ms];
+        all.map(|ms| ms.map_or("–".into(), |ms| format!("{ms:.3}")))
+    }
+}
 
 /// All figures of one kind of request, or of all.
 #[derive(Debug, Serialize)]
 pub struct Figures {
     pub kind: &'static str,
+    /// Successes, also those that came after the time was over.
     pub answered: u64,
+    /// Those that came while it lasted.
     pub per_s: f64,
     pub errors: u64,
-    /// From when each was due; in the order p50, p90, p99, p99.9, longest.
-    pub latency_ms: [f64; 5],
+    /// Requests without an answer in the end; part of the errors.
+    pub unanswered: u64,
+    #[serde(flatten)]
+    pub latency: Latency,
 }
 
-fn of(kind: &'static str, latency: &Histogram<u64>, unanswered: u64, errors: u64, plan: &Plan) -> Figures {
-    let answered = latency.len() - unanswered;
-    let latency_ms = QUANTILES.map(|(part, _)| latency.value_at_quantile(part) as f64 / 1e3);
-    Figures { kind, answered, per_s: answered as f64 / plan.time.as_secs_f64(), errors, latency_ms }
+/// What was asked of which server, and what came of it.
+#[derive(Debug, Serialize)]
+pub struct Report<'r> {
+    pub version: &'static str,
+    pub address: &'r str,
+    /// Requests a second that were due.
+    pub rate: f64,
+    pub seconds: f64,
+    pub warm_up_s: f64,
+    pub connections: usize,
+    pub threads: usize,
+    pub seed: u64,
+    pub products: u64,
+    /// The busiest thread of the driver, as a share of a CPU.
+    pub driver_busy: Option<f64>,
+    pub first_error: Option<&'r str>,
+    /// All first, then each that was asked for.
+    pub kinds: Vec<Figures>,
+    /// Of a search for it.
+    pub limit: Option<&'r Limit>,
+}
+
+impl<'r> Report<'r> {
+    pub fn new(plan: &'r Plan, products: u64) -> Report<'r> {
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            address: &plan.address,
+            rate: plan.rate,
+            seconds: plan.time.as_secs_f64(),
+            warm_up_s: plan.warm_up.as_secs_f64(),
+            connections: plan.connections,
+            threads: plan.threads,
+            seed: plan.seed,
+            products,
+            driver_busy: None,
+            first_error: None,
+            kinds: Vec::new(),
+            limit: None,
+        }
+    }
+
+    pub fn with(mut self, plan: &Plan, outcome: &'r Outcome) -> Report<'r> {
+        self.driver_busy = outcome.driver_busy;
+        self.first_error = outcome.first_error.as_deref();
+        self.kinds = figures(plan, outcome);
+        self
+    }
+}
+
+pub fn ms(seconds: Option<f64>) -> Option<f64> {
+    seconds.map(|s| (s * 1e6).round() / 1e3)
+}
+
+pub fn is_driver_full(outcome: &Outcome) -> bool {
+    outcome.driver_busy.is_some_and(|busy| busy > DRIVER_BUSY_MAX)
+}
+
+/// What to do about a server that limits writes.
+pub fn refusal_hint(outcome: &Outcome) -> &'static str {
+    match outcome.first_error.as_deref().is_some_and(|error| error.contains("429")) {
+        true => " (it limits writes by address: --no-writes, or http.write_rate = 0 where it is measured)",
+        false => "",
+    }
 }
 
 /// All first, then each kind that was asked for.
-pub fn figures(plan: &Plan, outcome: &Outcome) -> Vec<Figures> {
-    let kinds = outcome.kinds.iter().zip(KINDS).map(|(kind, (_, name, _))| {
-        of(name, &kind.latency, kind.unanswered, kind.errors + kind.unanswered, plan)
+fn figures(plan: &Plan, outcome: &Outcome) -> Vec<Figures> {
+    let per_s = |answered: u64| answered as f64 / plan.time.as_secs_f64();
+    let all = Figures {
+        kind: "all",
+        answered: outcome.all().len() - outcome.unanswered(),
+        per_s: per_s(outcome.in_time()),
+        errors: outcome.errors(),
+        unanswered: outcome.unanswered(),
+        latency: Latency::of(&outcome.all()),
+    };
+    let kinds = outcome.kinds.iter().zip(KINDS).map(|(kind, (_, name, _))| Figures {
+        kind: name,
+        answered: kind.latency.len() - kind.unanswered,
+        per_s: per_s(kind.in_time),
+        errors: kind.errors + kind.unanswered,
+        unanswered: kind.unanswered,
+        latency: Latency::of(&kind.latency),
     });
-    let mut all = vec![of("all", &outcome.all(), outcome.unanswered(), outcome.errors(), plan)];
-    all.extend(kinds.filter(|figures| figures.answered + figures.errors > 0));
-    all
+    let is_asked = |figures: &Figures| figures.errors > 0 || figures.latency.p50_ms.is_some();
+    [all].into_iter().chain(kinds.filter(is_asked)).collect()
 }
 
-/// A line a kind.
+/// A line a kind, then what has to be known to read them.
 pub fn table(plan: &Plan, outcome: &Outcome) -> String {
     let mut out = format!("{:<26}{:>10}{:>8}", "latency from when due, ms", "answers/s", "errors");
-    for (_, name) in QUANTILES {
-        let _ = write!(out, "{name:>10}");
-    }
+    Latency::NAMES.iter().for_each(|name| out += &format!("{name:>11}"));
     for figures in figures(plan, outcome) {
         let _ = write!(out, "\n{:<26}{:>10.0}{:>8}", figures.kind, figures.per_s, figures.errors);
-        for ms in figures.latency_ms {
-            let _ = write!(out, "{ms:>10.3}");
-        }
+        figures.latency.texts().iter().for_each(|text| out += &format!("{text:>11}"));
     }
     out.push('\n');
+    notes(plan, outcome).iter().for_each(|note| out += &format!("{note}\n"));
+    out
+}
+
+/// What the figures alone do not say.
+fn notes(plan: &Plan, outcome: &Outcome) -> Vec<String> {
+    let mut notes = Vec::new();
     if let Some(error) = &outcome.first_error {
-        let _ = writeln!(out, "the first error: {error}");
+        notes.push(format!("The first error: {error}{}", refusal_hint(outcome)));
     }
     if outcome.unanswered() > 0 {
-        let _ = writeln!(
-            out,
-            "{} requests that were due got no answer before the end: their latency is their age then",
+        notes.push(format!(
+            "{} requests that were due got no answer before the end: their latency is their age then.",
             outcome.unanswered()
+        ));
+    }
+    let waited_s = quantile_s(&outcome.waited, 0.99).unwrap_or_default();
+    if waited_s > WAITED_MIN_S {
+        notes.push(format!(
+            "A hundredth of them waited over {:.1} ms for one of the {} connections to be free: either the server is behind, or --connections are too few.",
+            waited_s * 1e3,
+            plan.connections
+        ));
+    }
+    if is_driver_full(outcome) {
+        notes.push(
+            "The driver was busy all the time: what looks late may be the driver. More --threads, on more CPUs than the server needs, or a lower --rate."
+                .into(),
         );
     }
-    out
+    notes
 }
 
 /// A page by itself.
@@ -77,32 +203,79 @@ pub fn html(plan: &Plan, outcome: &Outcome, products: u64) -> Result<String> {
     let seconds = plan.time.as_secs_f64();
     let mut rows = String::new();
     for figures in figures(plan, outcome) {
-        let cells: String = figures.latency_ms.iter().map(|ms| format!("<td>{ms:.3}</td>")).collect();
+        let cells: String = figures.latency.texts().iter().map(|text| format!("<td>{text}</td>")).collect();
         let _ = write!(
             rows,
             "<tr><th scope=row>{}</th><td>{:.0}</td><td>{}</td>{cells}</tr>",
             figures.kind, figures.per_s, figures.errors
         );
     }
-    let heads: String = QUANTILES.iter().map(|(_, name)| format!("<th scope=col>{name}</th>")).collect();
-    let error = outcome
-        .first_error
-        .as_deref()
-        .map_or(String::new(), |error| format!("<p class=bad>The first error: {}</p>", escape(error)));
-    let (quantiles, times) = (draw_quantiles(outcome)?, draw_seconds(outcome)?);
-    Ok(format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>catwalk bench</title>\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;color:#1d2326;background:#fff}}\
-         table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}th,td{{text-align:right;padding:.2rem .7rem;border-bottom:1px solid #ccc}}\
-         th:first-child{{text-align:left}}.bad{{color:#a3262a}}svg{{max-width:100%;height:auto}}</style>\
-         <h1>{:.0} requests/s for {seconds:.0} s</h1><p>{}: {products} products, {} connections. Latency counts from when a request was due, in ms: \
-         a server that is late is measured, not waited for.</p>{error}\
-         <table><thead><tr><th scope=col>kind</th><th scope=col>answers/s</th><th scope=col>errors</th>{heads}</tr></thead><tbody>{rows}</tbody></table>\
-         <h2>How many were answered within</h2>{quantiles}<h2>Second by second</h2>{times}</html>\n",
+    let heads: String = Latency::NAMES.iter().map(|name| format!("<th scope=col>{name}</th>")).collect();
+    let notes: String =
+        notes(plan, outcome).iter().map(|note| format!("<p class=bad>{}</p>", escape(note))).collect();
+    let table = format!(
+        "<h1>{:.0} of {:.0} requests/s answered, for {seconds:.0} s</h1><p>{}: {products} products, {} connections. Latency counts from when a request was \
+         due, in ms: a server that is late is measured, not waited for.</p>{notes}\
+         <table><thead><tr><th scope=col>kind</th><th scope=col>answers/s</th><th scope=col>errors</th>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+        outcome.in_time() as f64 / seconds,
         plan.rate,
         escape(&plan.address),
         plan.connections,
-    ))
+    );
+    let mut plots = format!(
+        "<h2>How many were answered within</h2>{}<h2>By the time at which they were due</h2>{}",
+        draw_quantiles(outcome)?,
+        draw_slices(plan, outcome)?
+    );
+    if outcome.errors() > 0 {
+        let _ = write!(
+            plots,
+            "<h2>Errors by the time at which they were due</h2>{}",
+            draw_errors(plan, outcome)?
+        );
+    }
+    Ok(page(&(table + &plots)))
+}
+
+/// A page by itself, of a search for the limit.
+///
+/// # Errors
+/// What can't be drawn.
+pub fn limit_html(plan: &Plan, limit: &Limit, products: u64) -> Result<String> {
+    let shown = |ms: Option<f64>| ms.map_or("–".into(), |ms| format!("{ms:.3}"));
+    let mut rows = String::new();
+    for step in &limit.steps {
+        let _ = write!(
+            rows,
+            "<tr><th scope=row>{:.0}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+            step.rate,
+            shown(step.p50_ms),
+            shown(step.p99_ms),
+            escape(step.why.as_deref().unwrap_or("went"))
+        );
+    }
+    let mut points: Vec<(f64, f64)> =
+        limit.steps.iter().filter_map(|step| Some((step.rate, step.p99_ms?))).collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let last = points.last().map_or(1.0, |(rate, _)| *rate);
+    let plot = draw("ms", last, &|rate: &f64| format!("{rate:.0}/s"), &[("p99", points)])?;
+    Ok(page(&format!(
+        "<h1>{}</h1><p>{}: {products} products, {} connections.</p>\
+         <table><thead><tr><th scope=col>requests/s</th><th scope=col>p50, ms</th><th scope=col>p99, ms</th><th scope=col></th></tr></thead>\
+         <tbody>{rows}</tbody></table><h2>p99 by rate</h2>{plot}",
+        escape(&limit.describe()),
+        escape(&plan.address),
+        plan.connections,
+    )))
+}
+
+fn page(body: &str) -> String {
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>catwalk bench</title>\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:1rem auto;padding:0 1rem;color:#1d2326;background:#fff}}\
+         table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}th,td{{text-align:right;padding:.2rem .7rem;border-bottom:1px solid #ccc}}\
+         th:first-child{{text-align:left}}.bad{{color:#a3262a}}svg{{max-width:100%;height:auto}}</style>{body}</html>\n"
+    )
 }
 
 fn escape(text: &str) -> String {
@@ -123,14 +296,29 @@ fn draw_quantiles(outcome: &Outcome) -> Result<String> {
     draw("ms", 4.0, &label, &[("all", points)])
 }
 
-fn draw_seconds(outcome: &Outcome) -> Result<String> {
+/// Of parts of the time in which nothing was answered there is no point.
+fn draw_slices(plan: &Plan, outcome: &Outcome) -> Result<String> {
     let line = |part: f64| {
-        let value =
-            |(n, second): (usize, &Histogram<u64>)| (n as f64, second.value_at_quantile(part) as f64 / 1e3);
-        outcome.seconds.iter().enumerate().map(value).collect::<Vec<_>>()
+        let slices = outcome.slices.iter().enumerate();
+        let point = slices
+            .filter_map(|(n, slice)| Some((n as f64 * slice_s(plan), ms(quantile_s(&slice.latency, part))?)));
+        point.collect::<Vec<_>>()
     };
-    let last = (outcome.seconds.len() - 1).max(1) as f64;
-    draw("ms", last, &|n: &f64| format!("{n:.0} s"), &[("p99", line(0.99)), ("p50", line(0.5))])
+    draw("ms", last_s(plan, outcome), &in_seconds, &[("p99", line(0.99)), ("p50", line(0.5))])
+}
+
+fn draw_errors(plan: &Plan, outcome: &Outcome) -> Result<String> {
+    let slices = outcome.slices.iter().enumerate();
+    let points = slices.map(|(n, slice)| (n as f64 * slice_s(plan), slice.errors as f64 / slice_s(plan)));
+    draw("/s", last_s(plan, outcome), &in_seconds, &[("errors", points.collect())])
+}
+
+fn last_s(plan: &Plan, outcome: &Outcome) -> f64 {
+    (outcome.slices.len() as f64 - 1.0).max(1.0) * slice_s(plan)
+}
+
+fn in_seconds(s: &f64) -> String {
+    format!("{s:.0} s")
 }
 
 fn draw(
