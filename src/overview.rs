@@ -3,6 +3,7 @@
 //! Runs in: worker | offline.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -33,6 +34,8 @@ pub struct Sources<'s> {
 pub struct Overview {
     pub version: &'static str,
     pub host: String,
+    /// What is wrong, in words, the worst first.
+    pub problems: Vec<String>,
     /// CLOCK_BOOTTIME.
     pub taken_ms: u64,
     /// Counters and levels by their names in /metrics.
@@ -103,7 +106,9 @@ pub struct Feed {
 pub struct Node {
     pub state: String,
     pub is_primary: bool,
-    /// Of a replica.
+    /// It is a replica that may be read from.
+    pub is_fit: bool,
+    /// Of a replica, while somebody looks.
     pub lag_ms: Option<u64>,
 }
 
@@ -119,11 +124,12 @@ pub struct Load {
 impl Overview {
     pub fn take(sources: &Sources<'_>) -> Overview {
         let Sources { arena, metrics, .. } = sources;
-        let name = instance::name();
+        let name = instance_name();
         let burstable = name.as_deref().and_then(Burstable::of);
-        Overview {
+        let mut overview = Overview {
             version: env!("CARGO_PKG_VERSION"),
             host: fork::host_name(),
+            problems: Vec::new(),
             taken_ms: clock::boottime_ns() / MS_NS,
             counts: counts(metrics),
             workers: workers(sources),
@@ -133,15 +139,62 @@ impl Overview {
             hottest: hottest(metrics),
             statements: metrics.statements(),
             feed: feed(arena),
-            nodes: nodes(sources.topology),
+            nodes: nodes(sources),
             machine: Load {
                 ticks: load::ticks(),
-                throttled_us: load::throttled_us("self"),
+                throttled_us: throttled_us(sources.slots),
                 baseline: burstable.map(|b| b.baseline),
                 instance: name,
             },
-        }
+        };
+        overview.problems = problems(&overview, watermark::state(arena));
+        overview
     }
+}
+
+/// The firmware knows it, and it stays the same.
+fn instance_name() -> Option<String> {
+    static NAME: LazyLock<Option<String>> = LazyLock::new(instance::name);
+    NAME.clone()
+}
+
+/// Of the server's group: whoever looks may be in another one.
+fn throttled_us(slots: &Slots) -> Option<u64> {
+    let pid = (0..slots.count()).find_map(|slot| slots.pid(slot))?;
+    load::throttled_us(&pid.to_string())
+}
+
+fn problems(overview: &Overview, feed: watermark::State) -> Vec<String> {
+    let Overview { workers, counts, nodes, .. } = overview;
+    let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+    let replicas: Vec<&Node> = nodes.iter().filter(|node| !node.is_primary).collect();
+    let unfit = replicas.iter().filter(|node| !node.is_fit).count();
+    let said = [
+        (workers.serving == 0, "no worker serves".to_string()),
+        (
+            workers.serving > 0 && workers.serving < workers.wanted,
+            format!(
+                "{} of {} workers do not serve",
+                workers.wanted.saturating_sub(workers.serving),
+                workers.wanted
+            ),
+        ),
+        (workers.crash_looping > 0, format!("{} workers die again and again", workers.crash_looping)),
+        (
+            count("catwalk_db_connections_open") == 0 && count("catwalk_db_connections_wanted") > 0,
+            "no connection to the database".to_string(),
+        ),
+        (nodes.iter().all(|node| !node.is_primary), "no database node is the primary".to_string()),
+        (
+            feed != watermark::State::Following,
+            format!("changes are not followed, answers come from the database: {feed}"),
+        ),
+        (
+            unfit > 0 && unfit < nodes.len(),
+            format!("{unfit} of {} replicas are not read from", replicas.len()),
+        ),
+    ];
+    said.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect()
 }
 
 fn counts(metrics: &MetricsPage) -> HashMap<String, u64> {
@@ -221,14 +274,21 @@ fn feed(arena: &Arena) -> Feed {
     }
 }
 
-fn nodes(topology: &Topology) -> Vec<Node> {
+fn nodes(Sources { topology, arena, .. }: &Sources<'_>) -> Vec<Node> {
+    // The feed looks at them.
+    let is_watched = watermark::state(arena) == watermark::State::Following;
     let node = |n: usize| {
         let (state, lag_ns) = (topology.state(n), topology.lag_ns(n));
-        let is_replica = matches!(state, State::Fit | State::Behind) && lag_ns < u64::MAX;
+        let is_known = matches!(state, State::Fit | State::Behind) && lag_ns < u64::MAX;
         let is_primary = topology.reign().is_some_and(|reign| reign.node == n);
         // A single node is the primary without being looked at.
         let state = if is_primary { State::Primary } else { state };
-        Node { state: state.to_string(), is_primary, lag_ms: is_replica.then_some(lag_ns / MS_NS) }
+        Node {
+            state: state.to_string(),
+            is_primary,
+            is_fit: state == State::Fit,
+            lag_ms: (is_known && is_watched).then_some(lag_ns / MS_NS),
+        }
     };
     (0..topology.nodes()).map(node).collect()
 }

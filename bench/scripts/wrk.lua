@@ -23,8 +23,15 @@ local kinds = {
    { 5, function() return wrk.format("POST", "/interactions", json, '{"element":"button","widget":"wrk","time":"now"}') end },
 }
 
+-- Each thread has dice of its own.
+local threads = 0
+function setup(thread)
+   threads = threads + 1
+   thread:set("number", threads)
+end
+
 function init()
-   math.randomseed(os.time())
+   math.randomseed(os.time() + number * 7919)
 end
 
 function request()

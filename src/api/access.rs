@@ -10,6 +10,7 @@ use may_minihttp::{Request, Response};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::api::params::escaped;
 use crate::api::traceparent::TraceParent;
 use crate::config::{AccessLog, AccessSink};
 use crate::limits::ACCESS_BUFFER_SIZE_BYTES;
@@ -79,7 +80,7 @@ impl Access {
     /// Notes a request with its answer.
     #[cold]
     pub fn note(&self, req: &Request<'_, '_>, rsp: &mut Response<'_>, took_ns: u64) {
-        let (path, status) = (req.path(), rsp.status());
+        let (path, status) = (escaped(&req.path()).to_string(), rsp.status());
         let head = std::str::from_utf8(rsp.head_mut()).unwrap_or_default();
         let trace = TraceParent::of(req);
         let line = Line {

@@ -166,7 +166,9 @@ impl HttpService for Service {
         reply::write_request_id(&req, rsp, || site.request_ids.next());
         let waits = trace::waits();
         let group = route::answer(site, &mut req, rsp);
-        let took_ns = clock::boottime_ns().saturating_sub(req.received_at_ns());
+        // How fast a client sends its body is none of the server's doing.
+        let begun_ns = req.received_at_ns() + req.body().waited_ns();
+        let took_ns = clock::boottime_ns().saturating_sub(begun_ns);
         // Where nobody of this worker has waited meanwhile, this request has not.
         let notes = if trace::waits() == waits { Notes::default() } else { trace::take() };
         site.metrics.time(group, took_ns);

@@ -2,6 +2,17 @@
 //! Runs in: worker.
 
 use std::borrow::Cow;
+use std::fmt::Display;
+
+use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
+
+/// What is not escaped in a path (RFC 3986: unreserved characters and the slash).
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// A path for a URL or a log: nothing in it that ends it, or that a terminal takes for its own.
+pub fn escaped(path: &str) -> impl Display + '_ {
+    utf8_percent_encode(path, PATH)
+}
 
 /// An id in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

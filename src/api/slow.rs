@@ -7,6 +7,7 @@ use std::time::Duration;
 use may_minihttp::{Request, Response};
 
 use crate::api::access::field;
+use crate::api::params::escaped;
 use crate::api::traceparent::TraceParent;
 use crate::db::trace::Notes;
 use crate::limits::SLOW_LINES_PER_S;
@@ -37,14 +38,20 @@ impl Slow {
 
     /// While the database is away every request is slow: so many lines a second, and how many there would have been.
     fn may_tell(&self) -> bool {
-        let now_s = clock::boottime_ns() / 1_000_000_000;
-        if self.second.swap(now_s, Ordering::Relaxed) != now_s {
-            let untold = self.told.swap(0, Ordering::Relaxed).saturating_sub(SLOW_LINES_PER_S);
-            if untold > 0 {
-                log::warn!("{untold} more requests were slow, and are not told of one by one");
-            }
-        }
+        self.tick();
         self.told.fetch_add(1, Ordering::Relaxed) < SLOW_LINES_PER_S
+    }
+
+    /// Tells of a second that is over how many were not told of.
+    pub fn tick(&self) {
+        let now_s = clock::boottime_ns() / 1_000_000_000;
+        if self.second.swap(now_s, Ordering::Relaxed) == now_s {
+            return;
+        }
+        let untold = self.told.swap(0, Ordering::Relaxed).saturating_sub(SLOW_LINES_PER_S);
+        if untold > 0 {
+            log::warn!("{untold} more requests were slow within a second, and are not told of one by one");
+        }
     }
 
     #[cold]
@@ -65,7 +72,8 @@ impl Slow {
         let trace = TraceParent::of(req);
         let trace_id = trace.as_ref().map_or("", |trace| trace.trace_id);
         let (duration_ms, waited_ms) = (took_ns / 1_000_000, notes.waited_ns / 1_000_000);
-        let (route, method, path) = (ROUTES[route as usize].name, req.method(), req.path());
+        let (route, method, path) =
+            (ROUTES[route as usize].name, req.method(), escaped(&req.path()).to_string());
         match notes.slowest {
             Some(ran) => {
                 let hint = match find(ran.name) {
@@ -78,10 +86,16 @@ impl Slow {
                     "slow: {method} {path}{hint}"
                 );
             }
-            None => log::warn!(
-                request_id, trace_id, route, status, duration_ms, waited_ms, cache;
-                "slow: {method} {path}; no statement was run for it"
-            ),
+            None => {
+                let why = match waited_ms {
+                    0 => "no statement was run for it",
+                    _ => "it waited for another worker's statement, or for a connection that was free",
+                };
+                log::warn!(
+                    request_id, trace_id, route, status, duration_ms, waited_ms, cache;
+                    "slow: {method} {path}; {why}"
+                );
+            }
         }
     }
 }

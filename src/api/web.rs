@@ -2,17 +2,14 @@
 //! Runs in: worker.
 
 use may_minihttp::{Request, Response};
-use percent_encoding::{utf8_percent_encode, AsciiSet, NON_ALPHANUMERIC};
 
 use crate::api::conditional::{coding, none_match_hits, write_etag, Accepted};
+use crate::api::params::escaped;
 use crate::api::range::Asked;
 use crate::api::reply::{write_cors, write_validated};
 use crate::api::Site;
 use crate::cache::Encoding;
 use crate::front::{File, Found, Front};
-
-/// What is not escaped in a path (RFC 3986, unreserved characters and the slash).
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// A page of `web/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +54,7 @@ pub fn show_front(front: &Front, req: &Request<'_, '_>, rsp: &mut Response<'_>, 
         Some(Found::Directory) => {
             let query = Some(req.query()).filter(|query| !query.is_empty());
             let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-            write_redirect(rsp, &format!("{}/{query}", utf8_percent_encode(path, PATH)));
+            write_redirect(rsp, &format!("{}/{query}", escaped(path)));
         }
         None => return false,
     }

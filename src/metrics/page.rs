@@ -235,9 +235,13 @@ impl SlotMetrics {
         self.page.memory.word(at).store(value, Ordering::Relaxed);
     }
 
-    /// The slot's worker is gone, and what it had with it: nothing is open, nobody waits.
+    /// The slot's worker is gone, and what it had with it: nothing is open, nobody waits, and what it was asked for is past.
     pub fn end_life(&self) {
         Level::ALL.iter().for_each(|level| self.set_level(*level, 0));
+        for n in 0..SAMPLES {
+            let at = sample_at(self.slot, n);
+            [at, at + 8].iter().for_each(|at| self.page.memory.word(*at).store(0, Ordering::Relaxed));
+        }
         for (begun, ended) in WAITS {
             self.add(ended, self.get(begun).saturating_sub(self.get(ended)));
         }

@@ -71,6 +71,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_hit_in_a_life_ends_with_it() {
+        let page = MetricsPage::create(2).unwrap();
+        page.slot(0).sample(0, || [1, 2]);
+        page.slot(1).sample(0, || [3, 4]);
+        assert_eq!(page.samples().len(), 2);
+        page.slot(0).end_life();
+        assert_eq!(page.samples(), [[3, 4]]);
+    }
+
+    #[test]
     fn counters_of_all_slots_add_up() {
         let page = MetricsPage::create(4).unwrap();
         page.slot(0).count(Counter::CacheHits);

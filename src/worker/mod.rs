@@ -205,6 +205,7 @@ impl Worker {
         self.site.writer.tick();
         self.site.audit.tick(&self.site.fetcher);
         self.site.access.tick();
+        self.site.slow.tick();
         self.server.tick();
         self.admin.tick();
         self.export();

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::support::{eventually, server::directory, Server};
+use crate::support::{eventually, server::directory, Connection, Server};
 
 /// A configuration file, and the directory that it lives in.
 fn configured(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -120,8 +120,24 @@ fn while_no_database_can_be_reached_what_is_cached_is_served_and_all_else_is_503
     }
     assert_eq!(server.metric("catwalk_db_waits_total"), waits, "nobody waits for what is not there");
     assert_eq!(server.get("/readyz").status, 503);
+    let problems = || {
+        let overview = Connection::open(server.admin_address.as_deref().unwrap()).get("/status.json").json();
+        overview["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p.as_str().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    eventually("the status page says so", || {
+        problems().first().is_some_and(|p| p == "no connection to the database")
+    });
+    eventually("and what follows from it", || {
+        problems().iter().any(|p| p.contains("cut off from the database"))
+    });
     mend();
     eventually("it is back", || connection.get("/products/3").status == 200);
+    eventually("and all is well", || problems().is_empty());
     let again = connection.get("/products/1");
     assert!(again.header("cache-status").unwrap().contains("fwd=miss"), "{again:?}");
 }

@@ -1,14 +1,16 @@
 //! The load lab: what `catwalk bench` measures, what `catwalk top` shows, and the scripts for other load generators.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use catwalk::os::processes::Stat;
 use nix::sys::signal::{kill, Signal};
 use serde_json::Value;
 
 use crate::support::server::{directory, BIN};
-use crate::support::Server;
+use crate::support::{eventually, Server};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -172,6 +174,9 @@ fn top_shows_a_running_server_and_takes_nothing_from_it() {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     for part in [
         "2/2 workers",
+        "all is well",
+        "stolen",
+        "connections 0, database ",
         "no errors",
         "freshness",
         "routes",
@@ -184,6 +189,33 @@ fn top_shows_a_running_server_and_takes_nothing_from_it() {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }
     assert_eq!(server.metric("catwalk_http_requests_total"), before, "it asks nothing of the server");
+}
+
+/// A terminal's worth of it, as often as it goes: a look takes less than a hundredth of the two seconds between two of them.
+#[test]
+fn a_look_of_top_takes_less_than_20_ms_of_cpu() {
+    const LOOKS: u64 = 20;
+    if Command::new("script").arg("--version").output().is_err() {
+        return println!("passed over: there is no script(1) here, which lends a terminal");
+    }
+    let server = server();
+    let top = format!("{BIN} top --every 0.2 --runtime-dir {}", server.dir.join("run").display());
+    let mut terminal = Command::new("script");
+    terminal.args(["-q", "-e", "-c", &format!("exec {top}"), "/dev/null"]).env("TERM", "xterm-256color");
+    let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let child = || {
+        let path = format!("/proc/{0}/task/{0}/children", terminal.id());
+        let pid = std::fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()?;
+        Stat::of(pid).filter(|stat| stat.name == "catwalk-lab")
+    };
+    eventually("it runs", || child().is_some());
+    let before = child().unwrap().cpu_ticks;
+    std::thread::sleep(Duration::from_millis(200 * LOOKS));
+    let ms = (child().expect("it runs on").cpu_ticks - before) as f64 * 10.0 / LOOKS as f64;
+    println!("{ms:.2} ms of CPU a look");
+    terminal.stdin.take().unwrap().write_all(b"q").unwrap();
+    assert!(terminal.wait().unwrap().success());
+    assert!(ms < 20.0, "{ms} ms");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 // The status page: an overview every two seconds, and what lies between two of them. Counts are since the server's start; rates are made here.
 
 const EVERY_MS = 2000;
-const KEPT = 150;
+/** An answer takes no longer, or there is none. */
+const PATIENCE_MS = 3000;
+/** Two overviews that are further apart say little about what lies between them. */
+const GAP_MAX_MS = 5 * EVERY_MS;
+const KEPT_MS = 300_000;
 const PLOTTED = 6;
-const COLOURS = ['#4ea1ff', '#f2a33c', '#55c28b', '#e5677d', '#a98bf0', '#c9b458'];
 
 const id = (name) => document.getElementById(name);
 const element = (name, properties = {}, ...children) => {
@@ -24,22 +27,24 @@ const number = (value) => {
   return value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1);
 };
 const percent = (part) => (Number.isFinite(part) ? `${(part * 100).toFixed(1)} %` : '–');
+let bounds = [];
 const time = (seconds) => {
-  if (!Number.isFinite(seconds)) return '–';
+  if (Number.isNaN(seconds)) return '–';
+  if (seconds === Infinity) return `over ${bounds.at(-1).toFixed(1)} s`;
   if (seconds < 1e-3) return `${(seconds * 1e6).toFixed(0)} µs`;
   return seconds < 1 ? `${(seconds * 1e3).toFixed(1)} ms` : `${seconds.toFixed(2)} s`;
 };
 const size = (bytes) => (bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${(bytes / 2 ** 20).toFixed(0)} MiB`);
 const age = (seconds) => (seconds >= 86400 ? `${(seconds / 86400).toFixed(1)} d` : seconds >= 3600 ? `${(seconds / 3600).toFixed(1)} h` : seconds >= 60 ? `${(seconds / 60).toFixed(0)} min` : `${seconds} s`);
 
-/** The time within which `part` of the answers were made: between the bounds of its bucket by its place in it. */
+/** The time within which `part` of the answers were made: between the bounds of its bucket by its place in it; Infinity beyond all bounds. */
 const quantile = (buckets, bounds, part) => {
   const all = buckets.reduce((sum, n) => sum + n, 0);
   if (!all) return NaN;
   let below = 0;
   for (const [n, count] of buckets.entries()) {
     if (below + count >= part * all) {
-      if (n >= bounds.length) return bounds.at(-1);
+      if (n >= bounds.length) return Infinity;
       const from = n ? bounds[n - 1] : 0;
       return from + (bounds[n] - from) * ((part * all - below) / count);
     }
@@ -50,10 +55,11 @@ const quantile = (buckets, bounds, part) => {
 
 /** What happened between two overviews. */
 const between = (before, now) => {
-  const seconds = Math.max((now.taken_ms - before.taken_ms) / 1000, 0.001);
+  const seconds = (now.taken_ms - before.taken_ms) / 1000;
   const rate = (name) => Math.max(0, (now.counts[name] - before.counts[name]) / seconds);
-  const routes = now.routes.map((route, n) => {
-    const buckets = route.buckets.map((count, b) => Math.max(0, count - before.routes[n].buckets[b]));
+  const routesBefore = new Map(before.routes.map((route) => [route.name, route.buckets]));
+  const routes = now.routes.map((route) => {
+    const buckets = route.buckets.map((count, b) => Math.max(0, count - (routesBefore.get(route.name)?.[b] ?? 0)));
     return { name: route.name, buckets, rate: buckets.reduce((sum, count) => sum + count, 0) / seconds };
   });
   const all = routes[0].buckets.map((_, b) => routes.reduce((sum, route) => sum + route.buckets[b], 0));
@@ -65,33 +71,44 @@ const between = (before, now) => {
   });
   const [ticks, was] = [now.machine.ticks, before.machine.ticks];
   const spent = ticks && was ? { all: ticks.all - was.all, idle: ticks.idle - was.idle, stolen: ticks.stolen - was.stolen } : null;
-  return { at: now.taken_ms, rate, routes, all, statements, cpu: spent?.all ? 1 - spent.idle / spent.all : NaN, stolen: spent?.all ? spent.stolen / spent.all : NaN };
+  const throttled = (now.machine.throttled_us - before.machine.throttled_us) / 1e6 / seconds;
+  const [hits, misses, untrusted] = ['hits', 'misses', 'untrusted'].map((name) => rate(`catwalk_cache_${name}_total`));
+  return {
+    at: now.taken_ms, rate, routes, all, statements, untrusted, throttled, hits: hits / (hits + misses + untrusted),
+    cpu: spent?.all ? 1 - spent.idle / spent.all : NaN, stolen: spent?.all ? spent.stolen / spent.all : NaN,
+    deaths: new Map(now.workers.processes.map((process) => [process.slot, process.deaths])),
+  };
 };
 
 const history = [];
 const plots = new Map();
 
-/** Lines over the last five minutes; `read` makes a point's values, by name. */
-const plot = (title, unit, read) => {
+/** Each name has a colour of its own, whatever else is shown. */
+const colourOf = (name, names) => `hsl(${(names.indexOf(name) * 137.5) % 360} 65% 58%)`;
+
+/** Lines over the last five minutes; `read` makes a point's values, by name; all of `names` may come; `most`: the end of the scale, if it is fixed. */
+const plot = (title, unit, names, read, most) => {
   const svg = drawn('svg', { viewBox: '0 0 600 180', preserveAspectRatio: 'none', role: 'img' });
-  const [now, legend] = [element('span'), element('ul', { className: 'legend' })];
-  id('plots').append(element('div', { className: 'plot' }, element('h2', {}, title, now), svg, legend));
+  const [range, legend] = [element('span'), element('ul', { className: 'legend' })];
+  id('plots').append(element('div', { className: 'plot' }, element('h2', {}, title, range), svg, legend));
   plots.set(title, () => {
-    const points = history.map(read);
-    const names = Object.keys(points.at(-1) ?? {});
-    const most = Math.max(...points.flatMap((point) => Object.values(point).filter(Number.isFinite)), 1e-9) * 1.1;
-    const x = (n) => 600 - (history.length - 1 - n) * (600 / (KEPT - 1));
-    const lines = names.map((name, n) => {
-      const path = points.map((point, at) => [x(at), point[name]]).filter(([, value]) => Number.isFinite(value)).map(([at, value]) => `${at.toFixed(1)},${(176 - (value / most) * 168).toFixed(1)}`);
-      return drawn('polyline', { points: path.join(' '), stroke: COLOURS[n % COLOURS.length] });
+    const [points, last] = [history.map(read), history.at(-1)];
+    const shown = Object.keys(points.at(-1) ?? {});
+    const value = (point, name) => Math.min(point[name], bounds.at(-1) ?? Infinity);
+    const seen = Math.max(...points.flatMap((point) => shown.map((name) => point[name]).filter(Number.isFinite)), 1e-9);
+    const top = most ?? seen * 1.1;
+    const x = (at) => 600 - ((last.at - at) * 600) / KEPT_MS;
+    const lines = shown.map((name) => {
+      const path = points.map((point, n) => [x(history[n].at), most || unit === number ? point[name] : value(point, name)]).filter(([, y]) => Number.isFinite(y));
+      return drawn('polyline', { points: path.map(([at, y]) => `${at.toFixed(1)},${(176 - (y / top) * 168).toFixed(1)}`).join(' '), stroke: colourOf(name, names()) });
     });
-    const grid = [0.25, 0.5, 0.75, 1].map((part) => drawn('line', { x1: 0, x2: 600, y1: 176 - part * 153, y2: 176 - part * 153 }));
+    const grid = [0.25, 0.5, 0.75, 1].map((part) => drawn('line', { x1: 0, x2: 600, y1: 176 - part * 168, y2: 176 - part * 168 }));
     svg.replaceChildren(...grid, ...lines);
-    svg.setAttribute('aria-label', `${title}: ${names.map((name) => `${name} ${unit(points.at(-1)[name])}`).join(', ')}`);
-    now.textContent = `up to ${unit(most / 1.1)}`;
-    legend.replaceChildren(...names.map((name, n) => {
+    svg.setAttribute('aria-label', `${title}: ${shown.map((name) => `${name} ${unit(points.at(-1)[name])}`).join(', ')}`);
+    range.textContent = most ? `0 to ${unit(most)}, 5 min` : `highest ${unit(seen)}, 5 min`;
+    legend.replaceChildren(...shown.map((name) => {
       const mark = element('i');
-      mark.style.background = COLOURS[n % COLOURS.length];
+      mark.style.background = colourOf(name, names());
       return element('li', {}, mark, `${name} ${unit(points.at(-1)[name])}`);
     }));
   });
@@ -103,13 +120,12 @@ const busiest = () => {
   history.slice(-15).forEach((point) => point.routes.forEach((route) => sums.set(route.name, (sums.get(route.name) ?? 0) + route.rate)));
   return [...sums].filter(([, sum]) => sum > 0).sort((a, b) => b[1] - a[1]).slice(0, PLOTTED).map(([name]) => name).sort();
 };
-const byRoute = (value) => (point) => Object.fromEntries(busiest().map((name) => [name, value(point.routes.find((route) => route.name === name))]));
-let bounds = [];
-
-plot('Requests a second', number, byRoute((route) => route.rate));
-plot('p50 by route', time, byRoute((route) => quantile(route.buckets, bounds, 0.5)));
-plot('p99 by route', time, byRoute((route) => quantile(route.buckets, bounds, 0.99)));
-plot('Hit ratio, CPU', percent, (point) => ({ hits: point.hits, CPU: point.cpu, stolen: point.stolen }));
+const byRoute = (value) => (point) => Object.fromEntries(busiest().map((name) => [name, value(point.routes.find((route) => route.name === name) ?? { rate: NaN, buckets: [] })]));
+const routeNames = () => (history.at(-1)?.routes ?? []).map((route) => route.name);
+plot('Requests a second', number, routeNames, byRoute((route) => route.rate));
+plot('p50 by route', time, routeNames, byRoute((route) => quantile(route.buckets, bounds, 0.5)));
+plot('p99 by route', time, routeNames, byRoute((route) => quantile(route.buckets, bounds, 0.99)));
+plot('Hit ratio, CPU', percent, () => ['hits', 'CPU', 'stolen'], (point) => ({ hits: point.hits, CPU: point.cpu, stolen: point.stolen }), 1);
 
 const table = (name, heads, rows) => {
   const row = (cells, kind) => element('tr', {}, ...cells.map((cell) => (cell instanceof Node ? cell : element(kind, {}, cell))));
@@ -118,22 +134,33 @@ const table = (name, heads, rows) => {
 };
 const warn = (text, isBad) => element('td', { className: isBad ? 'bad' : '' }, text);
 
+/** Of the replicas: how many are read from, and how far the last of those is behind. */
+const replicas = (nodes) => {
+  const all = nodes.filter((node) => !node.is_primary);
+  const fit = all.filter((node) => node.is_fit);
+  return { all: all.length, fit: fit.length, lag: Math.max(...fit.map((node) => node.lag_ms), 0) };
+};
+
 const tiles = (now, point) => {
-  const { counts, workers, cache, feed, machine } = now;
+  const { counts, workers, cache, feed, machine, nodes } = now;
   const errors = point.rate('catwalk_http_responses_total{class="5xx"}');
-  const lag = Math.max(...now.nodes.map((node) => node.lag_ms ?? 0));
-  const burst = machine.baseline ? `${percent(point.cpu / machine.baseline)} of ${machine.instance}'s baseline` : `stolen ${percent(point.stolen)}`;
+  const [open, wanted] = ['open', 'wanted'].map((name) => counts[`catwalk_db_connections_${name}`]);
+  const cpu = [`stolen ${percent(point.stolen)}`];
+  if (machine.baseline) cpu.push(`${percent(point.cpu / machine.baseline)} of ${machine.instance}'s baseline`);
+  if (point.throttled > 0) cpu.push(`held back by its quota ${percent(point.throttled)}`);
+  const lookups = point.untrusted > 0 ? `${number(point.untrusted)}/s not trusted` : `${number(point.rate('catwalk_cache_misses_total'))} misses/s`;
   const all = [
     ['requests/s', number(point.rate('catwalk_http_requests_total')), `${number(errors)} errors/s`, errors > 0],
     ['p99', time(quantile(point.all, bounds, 0.99)), `p50 ${time(quantile(point.all, bounds, 0.5))}`],
-    ['hit ratio', percent(point.hits), `${number(point.rate('catwalk_cache_misses_total'))} misses/s`],
+    ['hit ratio', percent(point.hits), lookups, point.untrusted > 0],
     ['cache', percent(1 - cache.segments_free / Math.max(cache.segments, 1)), `of ${size(cache.size_bytes)}; ${number(point.rate('catwalk_cache_evicted_total'))} evicted/s`],
-    ['freshness', feed.watermark_age_ms === null ? '–' : `${feed.watermark_age_ms.toFixed(0)} ms`, `every change before is seen; ${feed.state}`, feed.watermark_age_ms > 250],
-    ['workers', `${workers.serving}/${workers.wanted}`, workers.crash_looping ? `${workers.crash_looping} keep dying` : 'serving', workers.serving < workers.wanted],
-    ['connections', number(counts.catwalk_http_connections_open), `database ${counts.catwalk_db_connections_open}/${counts.catwalk_db_connections_wanted}`],
-    ['CPU', percent(point.cpu), burst, point.stolen > 0.05],
+    ['freshness', feed.watermark_age_ms === null ? '–' : `${feed.watermark_age_ms.toFixed(0)} ms`, feed.watermark_age_ms === null ? feed.state : `changes before that are visible; ${feed.state}`, feed.watermark_age_ms === null || point.untrusted > 0],
+    ['workers', `${workers.serving}/${workers.wanted}`, workers.crash_looping ? `${workers.crash_looping} crash-looping` : 'serving', workers.serving < workers.wanted],
+    ['connections', number(counts.catwalk_http_connections_open), `database ${open}/${wanted}`, open === 0 && wanted > 0],
+    ['CPU', percent(point.cpu), cpu.join('; '), point.stolen > 0.05 || point.throttled > 0.01],
   ];
-  if (now.nodes.length > 1) all.push(['replica lag', `${lag} ms`, `${now.nodes.length} nodes`, lag > 100]);
+  const { all: others, fit, lag } = replicas(nodes);
+  if (others > 0) all.push(['replicas', `${fit}/${others}`, fit ? `read from; ${lag} ms behind at most` : 'none is read from', fit < others]);
   id('tiles').replaceChildren(...all.map(([name, value, more, isBad]) => element('div', { className: isBad ? 'tile bad' : 'tile' }, element('span', {}, name), element('b', {}, value), element('small', {}, more))));
 };
 
@@ -144,36 +171,57 @@ const show = (now, point) => {
   const routes = point.routes.filter((route) => route.rate > 0).sort((a, b) => b.rate - a.rate);
   table('routes', ['route', 'requests/s', 'p50', 'p99'], routes.map((route) => [route.name, number(route.rate), time(quantile(route.buckets, bounds, 0.5)), time(quantile(route.buckets, bounds, 0.99))]));
   const statements = [...point.statements].sort((a, b) => b.busy - a.busy || b.sum_ns - a.sum_ns).slice(0, 10);
-  table('statements', ['catwalk explain …', 'runs/s', 'mean', 'longest', 'busy'], statements.map((runs) => [runs.name, number(runs.rate), time(Number.isFinite(runs.mean_s) ? runs.mean_s : runs.sum_ns / runs.count / 1e9), time(runs.longest_ns / 1e9), percent(runs.busy)]));
-  table('hottest', ['key', 'of the hits'], now.hottest.map((hot) => [hot.key, percent(hot.share)]));
-  table('processes', ['pid', 'phase', 'age', 'beat', 'requests', 'deaths'], now.workers.processes.map((process) => [String(process.pid), process.phase, age(process.age_s), warn(`${process.beat_age_ms} ms`, process.beat_age_ms > 2000), number(process.requests), warn(String(process.deaths), process.deaths > 0)]));
-  table('nodes', ['node', 'state', 'lag'], now.nodes.map((node, n) => [String(n), node.state, node.lag_ms === null ? '–' : `${node.lag_ms} ms`]));
+  table('statements', ['catwalk explain …', 'runs/s', 'mean', 'longest since start', 'connections'], statements.map((runs) => [runs.name, number(runs.rate), time(Number.isFinite(runs.mean_s) ? runs.mean_s : runs.sum_ns / runs.count / 1e9), time(runs.longest_ns / 1e9), runs.busy.toFixed(2)]));
+  table('hottest', ['key', 'of sampled hits'], now.hottest.map((hot) => [hot.key, percent(hot.share)]));
+  const role = ({ slot, phase }) => (phase === 'following' ? 'change feed' : `process ${slot}`);
+  const hasDied = ({ slot, deaths }) => deaths > (history[0].deaths.get(slot) ?? deaths);
+  table('processes', ['process', 'pid', 'phase', 'age', 'beat', 'requests', 'deaths'], now.workers.processes.map((process) => [role(process), String(process.pid), process.phase, age(process.age_s), warn(`${process.beat_age_ms} ms`, process.beat_age_ms > 2000), number(process.requests), warn(String(process.deaths), hasDied(process))]));
+  const isBad = ({ is_primary, is_fit }) => !is_primary && !is_fit;
+  table('nodes', ['node', 'state', 'lag'], now.nodes.map((node, n) => [String(n), warn(node.state, isBad(node)), node.lag_ms === null ? '–' : `${node.lag_ms} ms`]));
 };
 
-let before = null;
+/** The worst first; what else there is to say in the title. */
+const tell = (problems) => {
+  const [worst, ...others] = problems;
+  id('state').textContent = worst ? `${worst}${others.length ? ` (and ${others.length} more)` : ''}` : 'all is well';
+  id('state').title = problems.join('\n');
+  id('state').className = worst ? 'bad' : '';
+};
+
+let [before, seenAt] = [null, Date.now()];
+const take = (now) => {
+  // What this page can show may be another thing now.
+  if (before && before.version !== now.version) location.reload();
+  const was = before;
+  before = now;
+  bounds = now.bounds_s;
+  tell(now.problems);
+  const isSameLife = was && now.counts.catwalk_http_requests_total >= was.counts.catwalk_http_requests_total;
+  if (!isSameLife) history.length = 0;
+  const gap_ms = was ? now.taken_ms - was.taken_ms : 0;
+  if (!isSameLife || gap_ms <= 0 || gap_ms > GAP_MAX_MS) return;
+  history.push(between(was, now));
+  while (now.taken_ms - history[0].at > KEPT_MS) history.shift();
+  show(now, history.at(-1));
+};
+
 const look = async () => {
+  let now;
   try {
-    const now = await (await fetch('/status.json', { cache: 'no-store' })).json();
-    bounds = now.bounds_s;
-    // A server that was started anew counts from zero.
-    if (before && now.counts.catwalk_http_requests_total >= before.counts.catwalk_http_requests_total) {
-      const point = between(before, now);
-      const [hits, misses] = ['catwalk_cache_hits_total', 'catwalk_cache_misses_total'].map(point.rate);
-      point.hits = hits / (hits + misses);
-      history.push(point);
-      history.splice(0, history.length - KEPT);
-      show(now, point);
-    }
-    before = now;
-    const isWell = now.workers.serving >= now.workers.wanted && !now.workers.crash_looping;
-    id('state').textContent = isWell ? 'all workers serve' : 'workers are missing';
-    id('state').className = isWell ? '' : 'bad';
+    now = await (await fetch('/status.json', { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE_MS) })).json();
   } catch {
-    id('state').textContent = 'the server does not answer';
-    id('state').className = 'bad';
+    tell([`no answer for ${((Date.now() - seenAt) / 1000).toFixed(0)} s`]);
+    document.body.classList.add('stale');
+    return;
   }
+  seenAt = Date.now();
+  document.body.classList.remove('stale');
+  take(now);
 };
 
-await look();
-setInterval(() => document.hidden || look(), EVERY_MS);
-setTimeout(look, 500);
+const watch = async (wait_ms) => {
+  if (!document.hidden) await look();
+  setTimeout(watch, wait_ms ?? EVERY_MS);
+};
+// The first rates come soon.
+await watch(500);

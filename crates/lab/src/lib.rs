@@ -2,5 +2,6 @@
 //! library to read its shared memory; nothing of the server imports this.
 
 pub mod bench;
+pub mod cli;
 pub mod rates;
 pub mod top;

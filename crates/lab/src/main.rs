@@ -3,24 +3,9 @@
 
 use std::process::ExitCode;
 
+use catwalk_lab::cli::{Cli, Command};
 use catwalk_lab::{bench, top};
-use clap::{Parser, Subcommand};
-
-/// What one looks at and drives catwalk with.
-#[derive(Debug, Parser)]
-#[command(name = "catwalk", bin_name = "catwalk", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Watch a running server in the terminal, from its own memory.
-    Top(top::Args),
-    /// Drive a server at a constant rate, and say how long answers took from when they were due.
-    Bench(bench::Args),
-}
+use clap::Parser;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {

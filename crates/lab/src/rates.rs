@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use catwalk::overview::Overview;
+use catwalk::overview::{Overview, Route};
 
 /// Of one route; times in seconds, None where nothing was answered.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct Rates {
     pub requests_per_s: f64,
     pub errors_per_s: f64,
     pub misses_per_s: f64,
+    /// Lookups that went to the database because the change feed was behind.
+    pub untrusted_per_s: f64,
     pub evicted_per_s: f64,
     /// Of lookups; None: there were none.
     pub hit_ratio: Option<f64>,
@@ -47,21 +49,19 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// None: the server was started anew in between.
-    pub fn between(before: &Overview, now: &Overview) -> Option<Rates> {
+    /// None: the server was started anew in between, or too long ago for one rate to say what happened.
+    pub fn between(before: &Overview, now: &Overview, longest_s: f64) -> Option<Rates> {
         let seconds = now.taken_ms.saturating_sub(before.taken_ms) as f64 / 1e3;
         let count = |overview: &Overview, name: &str| overview.counts.get(name).copied().unwrap_or(0);
         let requests = "catwalk_http_requests_total";
-        if seconds <= 0.0 || count(now, requests) < count(before, requests) {
+        if seconds <= 0.0 || seconds > longest_s || count(now, requests) < count(before, requests) {
             return None;
         }
         let rate = |name: &str| count(now, name).saturating_sub(count(before, name)) as f64 / seconds;
-        let buckets: Vec<Vec<u64>> = now
-            .routes
-            .iter()
-            .zip(&before.routes)
-            .map(|(now, was)| less(&now.buckets, &was.buckets))
-            .collect();
+        let known: HashMap<&str, &[u64]> =
+            before.routes.iter().map(|route| (route.name, &route.buckets[..])).collect();
+        let since = |route: &Route| less(&route.buckets, known.get(route.name).copied().unwrap_or_default());
+        let buckets: Vec<Vec<u64>> = now.routes.iter().map(since).collect();
         let all = buckets.iter().fold(Vec::new(), |sum, buckets| plus(&sum, buckets));
         let at = |buckets: &[u64], part| quantile(buckets, &now.bounds_s, part);
         let mut routes: Vec<RouteRate> = now
@@ -78,6 +78,8 @@ impl Rates {
             .collect();
         routes.sort_by(|a, b| b.per_s.total_cmp(&a.per_s));
         let (hits, misses) = (rate("catwalk_cache_hits_total"), rate("catwalk_cache_misses_total"));
+        let untrusted = rate("catwalk_cache_untrusted_total");
+        let lookups = hits + misses + untrusted;
         let ticks = now
             .machine
             .ticks
@@ -90,7 +92,8 @@ impl Rates {
             errors_per_s: rate("catwalk_http_responses_total{class=\"5xx\"}"),
             misses_per_s: misses,
             evicted_per_s: rate("catwalk_cache_evicted_total"),
-            hit_ratio: (hits + misses > 0.0).then(|| hits / (hits + misses)),
+            untrusted_per_s: untrusted,
+            hit_ratio: (lookups > 0.0).then(|| hits / lookups),
             p50_s: at(&all, 0.5),
             p99_s: at(&all, 0.99),
             routes,
@@ -126,7 +129,8 @@ fn statements(before: &Overview, now: &Overview, seconds: f64) -> Vec<StatementR
 }
 
 fn less(now: &[u64], before: &[u64]) -> Vec<u64> {
-    now.iter().zip(before).map(|(now, before)| now.saturating_sub(*before)).collect()
+    let before = before.iter().copied().chain(std::iter::repeat(0));
+    now.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect()
 }
 
 fn plus(one: &[u64], other: &[u64]) -> Vec<u64> {
@@ -134,15 +138,15 @@ fn plus(one: &[u64], other: &[u64]) -> Vec<u64> {
     (0..one.len().max(other.len())).map(|n| at(one, n) + at(other, n)).collect()
 }
 
-/// The time within which `part` of the answers were made, by its place between the bounds of its bucket; of those beyond all bounds the last
-/// bound. None: there are none.
+/// The time within which `part` of the answers were made, by its place between the bounds of its bucket; infinity beyond all
+/// bounds. None: there are none.
 pub fn quantile(buckets: &[u64], bounds_s: &[f64], part: f64) -> Option<f64> {
     let all: u64 = buckets.iter().sum();
     let wanted = part * all as f64;
     let mut below = 0.0;
     for (n, count) in buckets.iter().map(|count| *count as f64).enumerate() {
         if count > 0.0 && below + count >= wanted {
-            let Some(upper) = bounds_s.get(n) else { return bounds_s.last().copied() };
+            let Some(upper) = bounds_s.get(n) else { return Some(f64::INFINITY) };
             let lower = if n > 0 { bounds_s[n - 1] } else { 0.0 };
             return Some(lower + (upper - lower) * (wanted - below) / count);
         }
@@ -161,6 +165,6 @@ mod tests {
         assert_eq!(quantile(&[0, 0, 0, 0], &bounds, 0.5), None);
         assert_eq!(quantile(&[10, 0, 0, 0], &bounds, 0.5), Some(0.5));
         assert_eq!(quantile(&[50, 40, 10, 0], &bounds, 0.95), Some(3.0));
-        assert_eq!(quantile(&[0, 0, 0, 5], &bounds, 0.5), Some(4.0), "beyond all bounds");
+        assert_eq!(quantile(&[0, 0, 0, 5], &bounds, 0.5), Some(f64::INFINITY), "beyond all bounds");
     }
 }

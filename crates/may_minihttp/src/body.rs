@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read};
 
 use crate::limits::{Limits, BODY_SKIP_MAX_BYTES, CHUNK_LINE_SIZE_MAX_BYTES, FRAMING_SIZE_MAX_BYTES};
 use crate::parse::{parse_chunk_size, parse_trailer_line, Framing, Refusal};
+use crate::request::clock_boottime_ns;
 use crate::transport::Transport;
 use crate::watch::after;
 
@@ -29,6 +30,8 @@ pub struct BodyReader<'b> {
     /// Bytes of chunk lines and trailers so far.
     framing_bytes: u64,
     refusal: Option<Refusal>,
+    /// For the client.
+    waited_ns: u64,
 }
 
 /// What became of a body that its handler is done with.
@@ -87,7 +90,13 @@ impl<'b> BodyReader<'b> {
             deadline_ms: None,
             framing_bytes: 0,
             refusal: None,
+            waited_ns: 0,
         }
+    }
+
+    /// How long the client was waited for so far.
+    pub fn waited_ns(&self) -> u64 {
+        self.waited_ns
     }
 
     /// Reads and drops what the handler left.
@@ -171,7 +180,10 @@ impl<'b> BodyReader<'b> {
             }
             let start = *self.deadline_ms.get_or_insert_with(|| after(self.limits.body_timeout));
             let earned = self.size_bytes.saturating_mul(1000) / self.limits.body_rate_min_bytes.max(1);
-            self.transport.wait_readable(start.saturating_add(earned))?;
+            let since_ns = clock_boottime_ns();
+            let arrival = self.transport.wait_readable(start.saturating_add(earned));
+            self.waited_ns += clock_boottime_ns().saturating_sub(since_ns);
+            arrival?;
         }
     }
 

@@ -17,7 +17,7 @@ const SIGNALS: [(&str, &str); 6] = [
 const STATUSES: [(&str, &str); 5] = [
     ("0", "done"),
     ("1", "it failed; standard error says why"),
-    ("2", "the command line can't be understood; of `doctor`: something should be mended"),
+    ("2", "the command line can't be understood; of `doctor`: something should be mended; of `bench`: errors, or no rate that goes"),
     ("3", "of `load` and `export`: done, but for rows that were rejected; of `reload` and `upgrade`: no server could be asked"),
     ("78", "the configuration is wrong (EX_CONFIG): trying again changes nothing"),
 ];

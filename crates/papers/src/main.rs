@@ -22,13 +22,20 @@ fn main() -> Result<()> {
     for dir in [&man, &completions] {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }
-    let command = Cli::command();
+    let command = whole();
     write_pages(&command, &man)?;
     write(&man.join("catwalk.toml.5"), &toml_page::render()?)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command.clone(), "catwalk", &completions)?;
     }
     Ok(())
+}
+
+/// The command line, with what another program does for it.
+fn whole() -> Command {
+    let lab = catwalk_lab::cli::Cli::command();
+    lab.get_subcommands()
+        .fold(Cli::command(), |command, sub| command.mut_subcommand(sub.get_name(), |_| sub.clone()))
 }
 
 /// A page for the program, and one for each of its commands.

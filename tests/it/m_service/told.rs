@@ -207,8 +207,14 @@ fn every_answer_says_what_took_how_long() {
                       {\"element\":\"a\",\"widget\":\"b\",\"time\":\"c\"}");
     let posted = connection.receive(false);
     assert!(posted.status == 201 && timing(&posted)[1].1 > 0.0, "{}", posted.text());
+    // How long a client takes to send what it sends is its own doing.
+    connection.send(b"POST /interactions HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: 39\r\n\r\n{");
+    std::thread::sleep(std::time::Duration::from_millis(1_000));
+    connection.send(b"\"element\":\"a\",\"widget\":\"b\",\"time\":\"c\"}");
+    let posted = connection.receive(false);
+    assert!(posted.status == 201 && timing(&posted)[2].1 < 1_000.0, "{:?}", timing(&posted));
     assert_eq!(manager.metric("catwalk_db_statement_seconds_count{statement=\"products_fetch\"}"), 2);
-    assert_eq!(manager.metric("catwalk_db_statement_seconds_count{statement=\"interactions_add\"}"), 1);
+    assert_eq!(manager.metric("catwalk_db_statement_seconds_count{statement=\"interactions_add\"}"), 2);
 }
 
 #[test]

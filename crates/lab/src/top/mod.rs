@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use catwalk::ask;
 use catwalk::inspect::Server;
 use catwalk::overview::{Overview, Sources};
@@ -20,9 +20,11 @@ use crate::rates::Rates;
 
 /// Points of the plots.
 const KEPT: usize = 150;
+/// Looks that are further apart than so many times the usual make no rate.
+const GAP_MAX: f64 = 5.0;
 /// Size of what `--once` prints.
 const ONCE_COLUMNS: u16 = 120;
-const ONCE_LINES: u16 = 44;
+const ONCE_LINES: u16 = 46;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -47,11 +49,14 @@ pub struct Screen {
     history: VecDeque<Rates>,
     is_paused: bool,
     every: Duration,
+    /// Why the server that is there now can't be looked at.
+    trouble: Option<String>,
 }
 
 impl Screen {
     fn add(&mut self, now: Overview) {
-        match Rates::between(&self.now, &now) {
+        let longest_s = self.every.as_secs_f64() * GAP_MAX;
+        match Rates::between(&self.now, &now, longest_s) {
             Some(rates) => {
                 self.history.push_back(rates);
                 let excess = self.history.len().saturating_sub(KEPT);
@@ -74,9 +79,11 @@ fn look(server: &Server) -> Overview {
 /// That there is no server, or no terminal.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let directory = ask::directory(args.runtime_dir.as_deref(), args.config.as_deref())?;
-    let every = Duration::from_secs_f64(args.every.clamp(0.2, 3600.0));
+    ensure!((0.2..=3600.0).contains(&args.every), "--every: from 0.2 to 3600 seconds");
+    let every = Duration::from_secs_f64(args.every);
     let server = Server::open(&directory)?;
-    let mut screen = Screen { now: look(&server), history: VecDeque::new(), is_paused: false, every };
+    let mut screen =
+        Screen { now: look(&server), history: VecDeque::new(), is_paused: false, every, trouble: None };
     if args.once {
         std::thread::sleep(every);
         screen.add(look(&server));
@@ -112,17 +119,26 @@ fn watch(
             continue;
         }
         due = Instant::now() + screen.every;
-        // After a restart, or an upgrade with another layout, the memory is another one.
-        if screen.now.workers.serving == 0 {
-            if let Ok(fresh) = reopen() {
-                server = fresh;
+        let mut now = look(&server);
+        if is_another_life(&screen.now, &now) {
+            match reopen() {
+                Ok(fresh) => {
+                    (server, screen.trouble) = (fresh, None);
+                    now = look(&server);
+                }
+                Err(why) => screen.trouble = Some(format!("{why:#}")),
             }
         }
-        let now = look(&server);
         if !screen.is_paused {
             screen.add(now);
         }
     }
+}
+
+/// Whether the memory that is looked at may be another server's by now: a restart and an upgrade keep some of it, and make some anew.
+fn is_another_life(before: &Overview, now: &Overview) -> bool {
+    let pids = |overview: &Overview| overview.workers.processes.iter().map(|p| p.pid).collect::<Vec<_>>();
+    now.workers.serving == 0 || pids(before) != pids(now)
 }
 
 /// The screen as text.

@@ -5,17 +5,21 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, Table};
+use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, LegendPosition, Paragraph, Row, Table, Wrap};
 use ratatui::Frame;
 
 use super::Screen;
-use crate::rates::Rates;
+use crate::rates::{Rates, RouteRate};
 
 const COLOURS: [Color; 4] = [Color::Cyan, Color::Yellow, Color::Green, Color::Magenta];
+/// Parts of a plot that its legend may take.
+const LEGEND_MAX: (Constraint, Constraint) = (Constraint::Ratio(3, 4), Constraint::Ratio(3, 4));
+/// Looks by which routes are chosen for the plots.
+const LATE: usize = 15;
 
 pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let rows = Layout::vertical([
-        Constraint::Length(3),
+        Constraint::Length(4),
         Constraint::Length(12),
         Constraint::Min(9),
         Constraint::Length(9),
@@ -23,18 +27,20 @@ pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     ]);
     let [head, plots, tables, processes, foot] = rows.areas(frame.area());
     frame.render_widget(summary(screen), head);
-    let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(plots);
+    let [left, middle, right] = Layout::horizontal([Constraint::Fill(1); 3]).areas(plots);
+    let busiest = busiest(screen);
     draw_plot(frame, left, screen, "requests/s", number, |rates| {
-        [("", Some(rates.requests_per_s)), ("misses", Some(rates.misses_per_s))]
+        by_route(&busiest, rates, |route| Some(route.per_s))
     });
-    draw_plot(frame, right, screen, "time to answer", time, |rates| {
-        [("p99", rates.p99_s), ("p50", rates.p50_s)]
+    draw_plot(frame, middle, screen, "p99", time, |rates| by_route(&busiest, rates, |route| route.p99_s));
+    draw_plot(frame, right, screen, "hits, CPU", percent, |rates| {
+        vec![("hits", rates.hit_ratio), ("CPU", rates.cpu)]
     });
     let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(tables);
     frame.render_widget(routes(screen), left);
     frame.render_widget(statements(screen), right);
-    let thirds = [Constraint::Fill(3), Constraint::Fill(2), Constraint::Fill(2)];
-    let [left, middle, right] = Layout::horizontal(thirds).areas(processes);
+    let parts = [Constraint::Fill(4), Constraint::Fill(2), Constraint::Fill(2)];
+    let [left, middle, right] = Layout::horizontal(parts).areas(processes);
     frame.render_widget(workers(screen), left);
     frame.render_widget(hottest(screen), middle);
     frame.render_widget(nodes(screen), right);
@@ -42,6 +48,28 @@ pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let text =
         Line::from(vec![" q".bold(), " quit  ".into(), "p".bold(), " pause  ".into(), paused.reversed()]);
     frame.render_widget(text, foot);
+}
+
+/// The routes that were asked for most of late, by name: as many as there are colours.
+fn busiest(screen: &Screen) -> Vec<&'static str> {
+    let mut sums: Vec<(&'static str, f64)> = Vec::new();
+    for route in screen.history.iter().rev().take(LATE).flat_map(|rates| &rates.routes) {
+        match sums.iter_mut().find(|(name, _)| *name == route.name) {
+            Some((_, sum)) => *sum += route.per_s,
+            None => sums.push((route.name, route.per_s)),
+        }
+    }
+    sums.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut names: Vec<&str> = sums.into_iter().take(COLOURS.len()).map(|(name, _)| name).collect();
+    names.sort_unstable();
+    names
+}
+
+type Point = Vec<(&'static str, Option<f64>)>;
+
+fn by_route(names: &[&'static str], rates: &Rates, value: impl Fn(&RouteRate) -> Option<f64>) -> Point {
+    let of = |name: &&'static str| rates.routes.iter().find(|route| route.name == *name).and_then(&value);
+    names.iter().map(|name| (*name, of(name))).collect()
 }
 
 fn number(value: f64) -> String {
@@ -57,6 +85,7 @@ fn time(seconds: f64) -> String {
     match seconds {
         s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        f64::INFINITY => "over 8 s".into(),
         s => format!("{s:.2} s"),
     }
 }
@@ -69,57 +98,72 @@ fn or_dash(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or("–".into(), show)
 }
 
-/// Two lines that say how it is.
+/// How it is: what is wrong, if something is; what it does; what it does it with.
 fn summary(screen: &Screen) -> Paragraph<'static> {
     let (now, rates) = (&screen.now, screen.history.back());
     let of = |value: fn(&Rates) -> Option<f64>, show: fn(f64) -> String| or_dash(rates.and_then(value), show);
-    let is_well = now.workers.serving >= now.workers.wanted && now.workers.crash_looping == 0;
-    let state = format!(" {}/{} workers ", now.workers.serving, now.workers.wanted);
-    let fill = 1.0 - now.cache.segments_free as f64 / now.cache.segments.max(1) as f64;
     let count = |name: &str| now.counts.get(name).copied().unwrap_or(0);
+    let problems: Vec<&str> = screen.trouble.iter().chain(&now.problems).map(String::as_str).collect();
     let first = vec![
-        Span::from(format!(" {} {} ", now.host, now.version)).bold(),
-        if is_well { Span::from(state).green() } else { Span::from(state).red().bold() },
-        Span::from(format!(" {} requests/s ", of(|r| Some(r.requests_per_s), number))).bold(),
-        format!(" p50 {}  p99 {} ", of(|r| r.p50_s, time), of(|r| r.p99_s, time)).into(),
-        format!(" hits {} ", of(|r| r.hit_ratio, percent)).into(),
-        match rates.map_or(0.0, |r| r.errors_per_s) {
-            0.0 => Span::from(" no errors"),
-            errors => Span::from(format!(" {} errors/s", number(errors))).red().bold(),
+        Span::from(format!(" {} {}  ", now.host, now.version)).bold(),
+        format!("{}/{} workers  ", now.workers.serving, now.workers.wanted).into(),
+        match problems.is_empty() {
+            true => Span::from("all is well").green(),
+            false => Span::from(problems.join("; ")).red().bold(),
         },
     ];
-    let burst =
-        now.machine.baseline.zip(rates.and_then(|r| r.cpu)).map_or(String::new(), |(baseline, cpu)| {
-            format!(
-                " ({} of {}'s baseline)",
-                percent(cpu / baseline),
-                now.machine.instance.as_deref().unwrap_or("its")
-            )
-        });
-    let second = format!(
-        " cache {} of {} MiB, {} evicted/s   freshness {}, {}   connections {}, database {}/{}   CPU {}{burst}, stolen {}",
+    let second = vec![
+        Span::from(format!(" {} requests/s", of(|r| Some(r.requests_per_s), number))).bold(),
+        format!("  p50 {}  p99 {}", of(|r| r.p50_s, time), of(|r| r.p99_s, time)).into(),
+        format!("  hits {}", of(|r| r.hit_ratio, percent)).into(),
+        bad_rate(rates.map(|r| r.untrusted_per_s), "not trusted"),
+        match rates.map_or(0.0, |r| r.errors_per_s) {
+            0.0 => Span::from("  no errors"),
+            errors => Span::from(format!("  {} errors/s", number(errors))).red().bold(),
+        },
+        format!("  CPU {}", of(|r| r.cpu, percent)).into(),
+        burst(screen).into(),
+        format!("  stolen {}", of(|r| r.stolen, percent)).into(),
+    ];
+    let fill = 1.0 - now.cache.segments_free as f64 / now.cache.segments.max(1) as f64;
+    let third = format!(
+        " freshness {}, {}  cache {} of {} MiB, {} evicted/s  connections {}, database {}/{}",
+        or_dash(now.feed.watermark_age_ms, |ms| format!("{ms:.0} ms")),
+        now.feed.state,
         percent(fill),
         now.cache.size_bytes >> 20,
         of(|r| Some(r.evicted_per_s), number),
-        or_dash(now.feed.watermark_age_ms, |ms| format!("{ms:.0} ms")),
-        now.feed.state,
         count("catwalk_http_connections_open"),
         count("catwalk_db_connections_open"),
         count("catwalk_db_connections_wanted"),
-        of(|r| r.cpu, percent),
-        of(|r| r.stolen, percent),
     );
-    Paragraph::new(vec![Line::from(first), Line::from(second)])
+    Paragraph::new(vec![Line::from(first), Line::from(second), Line::from(third)]).wrap(Wrap { trim: false })
+}
+
+/// Nothing, where there is none of it.
+fn bad_rate(per_s: Option<f64>, what: &str) -> Span<'static> {
+    match per_s.unwrap_or_default() {
+        0.0 => Span::from(""),
+        per_s => Span::from(format!("  {} {what}/s", number(per_s))).red().bold(),
+    }
+}
+
+/// How much of what a burstable machine may use for ever is used.
+fn burst(screen: &Screen) -> String {
+    let machine = &screen.now.machine;
+    let cpu = screen.history.back().and_then(|rates| rates.cpu);
+    let Some((baseline, cpu)) = machine.baseline.zip(cpu) else { return String::new() };
+    format!(" ({} of {}'s baseline)", percent(cpu / baseline), machine.instance.as_deref().unwrap_or("its"))
 }
 
 /// Lines over the time that is kept, the newest at the right.
-fn draw_plot<const N: usize>(
+fn draw_plot(
     frame: &mut Frame<'_>,
     area: Rect,
     screen: &Screen,
     title: &str,
     show: fn(f64) -> String,
-    read: impl Fn(&Rates) -> [(&'static str, Option<f64>); N],
+    read: impl Fn(&Rates) -> Point,
 ) {
     let span = super::KEPT as f64;
     let first = span - screen.history.len() as f64;
@@ -129,6 +173,7 @@ fn draw_plot<const N: usize>(
             if lines.len() <= at {
                 lines.push((name, Vec::new()));
             }
+            let value = value.filter(|value| value.is_finite());
             lines[at].1.extend(value.map(|value| (first + n as f64, value)));
         }
     }
@@ -145,7 +190,11 @@ fn draw_plot<const N: usize>(
     let minutes = screen.every.as_secs_f64() * span / 60.0;
     let x = Axis::default().bounds([0.0, span]).labels([format!("{minutes:.0} min ago"), "now".into()]);
     let y = Axis::default().bounds([0.0, most]).labels(["0".into(), show(most / 2.0), show(most)]);
-    frame.render_widget(Chart::new(sets.collect()).block(titled(title)).x_axis(x).y_axis(y), area);
+    let chart = Chart::new(sets.collect()).block(titled(title)).x_axis(x).y_axis(y);
+    frame.render_widget(
+        chart.hidden_legend_constraints(LEGEND_MAX).legend_position(Some(LegendPosition::TopLeft)),
+        area,
+    );
 }
 
 fn titled(title: &str) -> Block<'static> {
@@ -180,14 +229,14 @@ fn statements(screen: &Screen) -> Table<'static> {
             number(runs.per_s),
             time(runs.mean_s),
             time(runs.longest_s),
-            percent(runs.busy),
+            format!("{:.2}", runs.busy),
         ]
     };
     let rows = all.iter().map(row).collect();
     table(
         "statements (catwalk explain NAME)",
         &["name", "runs/s", "mean", "longest", "busy"],
-        &[8, 9, 9, 8],
+        &[7, 8, 8, 5],
         rows,
     )
 }
@@ -196,6 +245,11 @@ fn workers(screen: &Screen) -> Table<'static> {
     let row = |process: &catwalk::overview::Process| {
         let beat = format!("{} ms", process.beat_age_ms);
         vec![
+            if process.phase == "following" {
+                "change feed".into()
+            } else {
+                format!("process {}", process.slot)
+            },
             process.pid.to_string(),
             process.phase.clone(),
             format!("{} s", process.age_s),
@@ -204,12 +258,12 @@ fn workers(screen: &Screen) -> Table<'static> {
         ]
     };
     let rows = screen.now.workers.processes.iter().map(row).collect();
-    table("processes", &["pid", "phase", "age", "beat", "deaths"], &[10, 8, 8, 6], rows)
+    table("processes", &["process", "pid", "phase", "age", "beat", "deaths"], &[8, 10, 8, 8, 6], rows)
 }
 
 fn hottest(screen: &Screen) -> Table<'static> {
     let rows = screen.now.hottest.iter().map(|hot| vec![hot.key.clone(), percent(hot.share)]).collect();
-    table("hit most", &["key", "of hits"], &[8], rows)
+    table("hit most", &["key", "of sampled"], &[10], rows)
 }
 
 fn nodes(screen: &Screen) -> Table<'static> {
