@@ -208,6 +208,7 @@ impl HttpService for AdminService {
         let site = &*self.0;
         reply::write_request_id(&req, rsp, || site.request_ids.next());
         route::answer_admin(site, &req, rsp);
+        reply::write_timing(rsp, clock::boottime_ns().saturating_sub(req.received_at_ns()), 0);
         Ok(())
     }
 }

@@ -46,7 +46,8 @@ export const inspect = async (page, name) => {
     const room = document.documentElement.clientWidth;
     const over = document.scrollingElement.scrollWidth - room;
     if (over <= 0) return [];
-    return [`by ${over}`, ...document.querySelectorAll('body *')].filter((each) => each.getBoundingClientRect().right > room + 1).map((each) => `${each.nodeName}.${each.className}`).slice(0, 8);
+    const wide = [...document.querySelectorAll('body *')].filter((each) => each.getBoundingClientRect().right > room + 1);
+    return [`by ${over} px`, ...wide.map((each) => `${each.nodeName}.${each.className}`).slice(0, 8)];
   });
   if (wide.length) faults.push(`${name}: it is wider than the window: ${wide}`);
 };

@@ -215,13 +215,22 @@ const back = async (page) => {
     await last.click();
     await page.getByRole('button', { name: 'Ask a question' }).click();
     await page.getByRole('dialog').waitFor();
+    await page.waitForLoadState('networkidle');
+    const below = await page.evaluate(() => scrollY);
     await page.goBack();
     await page.waitForFunction((place) => scrollY === place, place);
     assert.equal(await page.getByRole('dialog').count(), 0);
     assert.equal(await page.evaluate(() => document.activeElement.getAttribute('href')), href);
     await page.goForward();
     await page.getByRole('heading', { name: 'Ratings and reviews' }).waitFor();
-    assert.equal(await page.evaluate(() => scrollY), 0);
+    await page.waitForFunction((place) => scrollY === place, below);
+    // Within a page too.
+    await page.goto(`${url}/shop/products/3`);
+    await page.locator('.review').first().waitFor();
+    await page.getByRole('link', { name: /^Read / }).click();
+    await page.waitForFunction(() => scrollY > 300);
+    await page.goBack();
+    await page.waitForFunction(() => scrollY === 0);
   });
   await page.context().close();
 };
@@ -245,8 +254,9 @@ const trouble = async (page) => {
     await page.getByText('The shop has trouble at the moment (503)').waitFor();
     await page.unroute(`${url}/products/3`);
     await answer('/reviews?*', { status: 502, contentType: 'text/html', body: '<h1>Bad Gateway</h1>' });
-    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByRole('button', { name: 'Try again' }).press('Enter');
     await page.getByText('The shop has trouble at the moment (502)').waitFor();
+    await page.waitForFunction(() => document.activeElement.tagName === 'H1');
     assert.equal(await page.getByText('Bad Gateway').count(), 0);
     await page.unroute(`${url}/reviews?*`);
     await page.getByRole('button', { name: 'Try again' }).click();
@@ -274,6 +284,23 @@ const trouble = async (page) => {
     await page.locator('.styles input').nth(1).check({ force: true });
     await page.locator('.order option', { hasText: 'Out of stock' }).waitFor({ state: 'attached' });
     assert.ok(await page.getByRole('button', { name: 'Add to cart' }).isDisabled());
+  });
+  await step('trouble: more questions than come at once', async () => {
+    const all = Array.from({ length: 130 }, (_, n) => ({ question_id: n + 1, question_body: `Number ${n + 1}?`, question_date: '2020-01-01T00:00:00.000Z', asker_name: 'a', question_helpfulness: 0, reported: false, answers: {} }));
+    await page.route(`${url}/qa/questions?product_id=5*`, async (route) => {
+      const number = Number(new URL(route.request().url()).searchParams.get('page'));
+      const headers = number === 1 ? { Link: '<?page=2>; rel="next"' } : {};
+      await new Promise((resolve) => { setTimeout(resolve, 200); });
+      await route.fulfill({ ...json({ product_id: '5', results: all.slice((number - 1) * 100, number * 100) }), headers });
+    });
+    await page.goto(`${url}/shop/products/5`);
+    await page.getByRole('searchbox', { name: 'Search in questions' }).pressSequentially('number 12', { delay: 20 });
+    // 12, and 120 to 129.
+    await page.locator('#said', { hasText: '11 questions' }).waitFor({ state: 'attached' });
+    await page.getByRole('button', { name: 'More questions' }).click();
+    await page.getByRole('button', { name: 'More questions' }).click();
+    await page.locator('.question').nth(10).waitFor();
+    assert.equal(await page.locator('.question').count(), 11);
   });
   await page.context().close();
 };

@@ -147,16 +147,14 @@ fn who_can_not_be_driven_is_told_so() {
         ("--zipf", "nan"),
         ("--connections", "18446744073709551615"),
         ("--threads", "0"),
-        ("--html", "/nonexistent/report.html"),
+        ("--html", "/nonexistent/--html"),
     ] {
         let server = Server::shared();
         let url = format!("http://{}", server.address);
         let out = Command::new(BIN).args(["bench", &url, option, value]).output().unwrap();
         let why = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(
-            !out.status.success()
-                && why.contains(option.trim_start_matches("--html"))
-                && !why.contains("panicked"),
+            !out.status.success() && why.contains(option) && !why.contains("panicked"),
             "{option} {value}: {why}"
         );
     }

@@ -50,32 +50,40 @@ const call = async (method, path, { body, key, ...more } = {}) => {
     options.body = JSON.stringify(body);
     options.headers['Idempotency-Key'] = key;
   }
-  let reply;
-  try {
-    reply = await fetch(path, options);
-  } catch {
-    throw new Refused(0, 'The shop can’t be reached. Check the connection and try again.');
-  }
-  if (!reply.ok) throw await refusal(reply);
+  const reply = await whole(fetch(path, options), more.signal);
+  if (!reply.ok) throw await whole(refusal(reply), more.signal);
   return reply;
 };
 
-const get = (path) => call('GET', path, { signal: leaving.signal, cache: hasWritten ? 'no-cache' : 'default' });
-const read = async (path) => (await get(path)).json();
+/** What is lost on its way is told in words; who has left its page meanwhile hears of it no more. */
+const whole = async (coming, signal) => {
+  try {
+    return await coming;
+  } catch {
+    if (signal?.aborted) return new Promise(() => {});
+    throw new Refused(0, 'The shop can’t be reached. Check the connection and try again.');
+  }
+};
+
+/** { body, hasNext }: JSON, and whether there is a page after this one (a Link, RFC 8288). */
+const list = async (path) => {
+  const { signal } = leaving;
+  const reply = await call('GET', path, { signal, cache: hasWritten ? 'no-cache' : 'default' });
+  return { body: await whole(reply.json(), signal), hasNext: /rel="?next"?/.test(reply.headers.get('Link') ?? '') };
+};
+const read = async (path) => (await list(path)).body;
 const write = async (method, path, body, key) => {
   hasWritten = true;
   const reply = await call(method, path, { body, key });
   // Read to its end, so that its connection is free for others.
-  await reply.arrayBuffer();
+  await whole(reply.arrayBuffer());
 };
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== '' && value != null));
-/** Lists have a Link to the page after this one (RFC 8288), where there is one. */
-const hasNext = (reply) => /rel="?next"?/.test(reply.headers.get('Link') ?? '');
 
 /** A page of the catalogue: { products, hasNext }. */
 export const products = async ({ page = 1, count = 12, q, category }) => {
-  const reply = await get(`/products?${query({ page, count, q, category })}`);
-  return { products: await reply.json(), hasNext: hasNext(reply) };
+  const { body, hasNext } = await list(`/products?${query({ page, count, q, category })}`);
+  return { products: body, hasNext };
 };
 export const product = (id) => read(`/products/${id}`);
 export const styles = async (id) => (await read(`/products/${id}/styles`)).results;
@@ -84,11 +92,11 @@ export const reviews = async (id, sort, count) => (await read(`/reviews?${query(
 export const meta = (id) => read(`/reviews/meta?${query({ product_id: id })}`);
 /** A page of a product's questions: { questions, hasNext }. */
 export const questions = async (id, page, count) => {
-  const reply = await get(`/qa/questions?${query({ product_id: id, page, count })}`);
-  return { questions: (await reply.json()).results, hasNext: hasNext(reply) };
+  const { body, hasNext } = await list(`/qa/questions?${query({ product_id: id, page, count })}`);
+  return { questions: body.results, hasNext };
 };
 /** What is in the cart, now: [{ sku_id, count }]. */
-export const cart = async () => (await call('GET', '/cart')).json();
+export const cart = async () => whole((await call('GET', '/cart')).json());
 
 // What is written has a key of its own each time that somebody means it: see freshKey.
 export const addReview = (review, key) => write('POST', '/reviews', review, key);

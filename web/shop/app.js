@@ -32,7 +32,9 @@ const enter = () => {
   entry = api.freshKey();
   history.replaceState({ entry }, '');
 };
-const keepPlace = () => { places[entry] = scrollY; };
+/** Where one is, once that is where one was: before, the page is not drawn. */
+const keepPlace = () => { if (isDrawn) places[entry] = scrollY; };
+let isDrawn = false;
 
 /** What has been drawn is on the screen: scrolling in the same frame would count as the page's own moving. */
 const painted = () => new Promise((resolve) => { requestAnimationFrame(() => requestAnimationFrame(resolve)); });
@@ -45,6 +47,7 @@ const address = () => location.pathname + location.search;
 /** Shows what is at the address. `from`: the path of the page before, if somebody has moved; `place`: how far this one was scrolled. */
 const show = async ({ from, place } = {}) => {
   const here = (turn += 1);
+  isDrawn = false;
   const isMoved = from !== undefined;
   api.leave();
   document.querySelectorAll('dialog[open]').forEach((dialog) => dialog.close());
@@ -70,6 +73,7 @@ const show = async ({ from, place } = {}) => {
   if (place > 0) await painted();
   if (here !== turn) return;
   const isAtHeading = [main, room.querySelector('h1')].includes(document.activeElement);
+  isDrawn = true;
   if (place === undefined) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   else {
     window.scrollTo(0, place);
@@ -104,8 +108,9 @@ addEventListener('popstate', () => {
   const from = shown.split('?')[0];
   keepPlace();
   enter();
-  if (address() === shown) document.getElementById(location.hash.slice(1))?.scrollIntoView();
-  else show({ from, place: places[entry] });
+  if (address() !== shown) show({ from, place: places[entry] });
+  else if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  else window.scrollTo(0, places[entry] ?? 0);
 });
 addEventListener('pagehide', () => {
   keepPlace();

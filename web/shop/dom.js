@@ -102,9 +102,20 @@ export const picture = (url, alt, { width, height, lazy = true }) => {
 /** The default style, or the first one. */
 export const defaultOf = (styles) => styles.find((style) => style['default?']) ?? styles[0];
 
-/** What is shown where something could not be loaded. */
-export const failure = (error, again) =>
-  h('div', { className: 'failure', role: 'alert' }, h('p', {}, error.message), again && h('button', { type: 'button', onclick: again }, 'Try again'));
+/** What is shown where something could not be loaded. Whoever tries again is taken to the heading of what comes in its place. */
+export const failure = (error, again) => {
+  const button = again && h('button', { type: 'button' }, 'Try again');
+  const made = h('div', { className: 'failure', role: 'alert' }, h('p', {}, error.message), button);
+  button?.addEventListener('click', busyWhile(button, async () => {
+    const room = made.parentElement;
+    await again();
+    const heading = room.querySelector('h1, h2');
+    if (made.isConnected || document.activeElement !== document.body || !heading) return;
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+  }));
+  return made;
+};
 
 let fields = 0;
 /** A labelled field: `made` is the input. */
@@ -159,6 +170,7 @@ const voted = () => new Set(stored('sessionStorage', VOTED, []));
 
 /** "Helpful? Yes (3) · Report"; each once. `kind` as in the API's path; `entry[field]` is how many found it helpful; `send` casts the vote. */
 export const votes = (kind, id, entry, field, send) => {
+  const error = h('span', { className: 'error' });
   const button = (vote, before, after) => {
     const key = `${kind}/${id}/${vote}`;
     const made = h('button', { type: 'button', className: 'link' }, before());
@@ -172,9 +184,11 @@ export const votes = (kind, id, entry, field, send) => {
       try {
         await send(kind, id, vote);
       } catch (refused) {
+        error.textContent = ` ${refused.message}`;
         say(refused.message);
         return;
       }
+      error.textContent = '';
       store('sessionStorage', VOTED, [...voted().add(key)]);
       if (vote === 'helpful') entry[field] += 1;
       finish();
@@ -185,7 +199,7 @@ export const votes = (kind, id, entry, field, send) => {
   return h('p', { className: 'votes' },
     h('span', {}, 'Was this helpful? '),
     button('helpful', () => `Yes (${entry[field]})`, () => `Helpful (${entry[field]})`), ' ',
-    button('report', () => 'Report', () => 'Reported'));
+    button('report', () => 'Report', () => 'Reported'), error);
 };
 
 /** Tries to fill a part of a page; where that fails, says why, and offers to try again. */

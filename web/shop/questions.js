@@ -1,7 +1,7 @@
 // Questions and answers about a product.
 
 import * as api from './api.js';
-import { date, dialog, field, h, picture, say, votes } from './dom.js';
+import { date, dialog, failure, field, h, picture, say, votes } from './dom.js';
 
 const QUESTIONS = 4;
 const ANSWERS = 2;
@@ -56,14 +56,19 @@ const entry = (product, question, isOpen, { toggle, answered }) => {
 
 /** All questions that are known so far, and how to get the others. */
 const pagesOf = (id) => {
-  let [all, page, isWhole] = [[], 0, false];
+  let [all, page, isWhole, loading] = [[], 0, false, null];
   const next = async () => {
     const found = await api.questions(id, page + 1, PAGE);
     page += 1;
     all = [...all, ...found.questions];
     isWhole = !found.hasNext;
   };
-  const rest = async () => { while (!isWhole) await next(); };
+  const load = async () => { while (!isWhole) await next(); };
+  // Whoever asks while they come waits for the same.
+  const rest = () => {
+    loading ??= load().finally(() => { loading = null; });
+    return loading;
+  };
   return { next, rest, all: () => all, isWhole: () => isWhole };
 };
 
@@ -89,7 +94,11 @@ export const show = async (room, product) => {
     more.hidden = shown.length <= count && pages.isWhole();
     return shown;
   };
-  const focusOn = (id) => list.querySelector(`[data-id="${id}"]`)?.focus();
+  /** Whoever has begun something else meanwhile is left with it. */
+  const focusOn = (id) => {
+    const isIdle = document.activeElement === document.body || room.contains(document.activeElement);
+    if (isIdle) list.querySelector(`[data-id="${id}"]`)?.focus();
+  };
   /** All of them, as they are now. */
   const reload = async () => {
     const fresh = pagesOf(product.id);
@@ -99,8 +108,9 @@ export const show = async (room, product) => {
   const answered = async ({ question_id: id }) => {
     open.add(id);
     await reload();
+    const isSearching = document.activeElement === search;
     draw();
-    focusOn(id);
+    if (!isSearching) focusOn(id);
   };
   const asked = async () => {
     await reload();
@@ -110,26 +120,23 @@ export const show = async (room, product) => {
     draw();
     focusOn(first);
   };
-  /** What a search or "More" needs of what is not known yet. */
-  const whole = async () => {
+  /** Draws when all is known that a search or "More" needs; without it, says so where they would be. */
+  const drawAll = async (isNeeded, told) => {
     try {
-      await pages.rest();
+      if (isNeeded) await pages.rest();
     } catch (error) {
-      say(error.message);
+      list.replaceChildren(failure(error, () => drawAll(isNeeded, told)));
+      return;
     }
+    const shown = draw();
+    say(told(shown));
   };
-  search.addEventListener('input', async () => {
-    if (search.value.trim().length >= SEARCH_MIN) await whole();
-    const { length } = draw();
-    say(`${length} questions`);
-  });
+  search.addEventListener('input', () => drawAll(search.value.trim().length >= SEARCH_MIN, (shown) => `${shown.length} questions`));
   more.addEventListener('click', async () => {
     const had = list.querySelectorAll('.question').length;
     count += QUESTIONS;
-    if (found().length < count) await whole();
     const isFocused = document.activeElement === more;
-    draw();
-    say(`${list.children.length} questions are shown`);
+    await drawAll(found().length < count, () => `${list.children.length} questions are shown`);
     if (isFocused && more.hidden) list.children[had]?.focus();
   });
   await pages.next();

@@ -85,36 +85,37 @@ export const show = async (room, product, meta, rate) => {
   const more = h('button', { type: 'button', onclick: () => again(() => { count += STEP * 2; }) }, 'More reviews');
   const sorted = h('select', { onchange: () => again(() => { sort = sorted.value; }) }, SORTS.map((name) => h('option', { value: name }, name)));
   const load = async () => {
-    const here = (turn += 1);
     // One more than is shown tells whether there are more.
     const found = await api.reviews(product.id, sort, count + 1);
-    // Whoever has asked for something else meanwhile gets that.
-    if (here !== turn) return;
+    return () => draw(found);
+  };
+  const draw = (found) => {
     const [had, isEnd] = [list.querySelectorAll('.review').length, found.length <= count];
     const isFocused = document.activeElement === more;
     list.replaceChildren(...found.slice(0, count).map(review));
     more.hidden = isEnd;
     if (isFocused && isEnd) list.children[Math.min(had, list.children.length - 1)]?.focus();
   };
-  /** Loads the list as it is wanted from now on. */
+  /** Loads the list as it is wanted from now on; whoever wants something else meanwhile gets that. */
   const again = async (want) => {
+    const here = (turn += 1);
     want();
-    try {
-      await load();
-      say(`${list.children.length} reviews, sorted by ${sort}`);
-    } catch (error) {
-      list.replaceChildren(failure(error, () => again(() => {})));
-    }
+    const shown = load().catch((error) => () => list.replaceChildren(failure(error, () => again(() => {}))));
+    const drawn = await shown;
+    if (here !== turn) return;
+    drawn();
+    if (!list.querySelector('.failure')) say(`${list.children.length} reviews, sorted by ${sort}`);
   };
   const written = async () => {
+    turn += 1;
     sorted.value = sort = 'newest';
-    const fresh = await api.meta(product.id);
+    const [fresh, drawn] = await Promise.all([api.meta(product.id), load()]);
     overview.replaceChildren(summary(fresh));
     rate(fresh);
-    await load();
+    drawn();
   };
   room.replaceChildren(h('h2', {}, 'Ratings and reviews'), h('div', { className: 'columns' }, overview,
     h('div', {}, h('p', {}, h('label', {}, 'Sort by ', sorted)), list,
       h('div', { className: 'buttons' }, more, h('button', { type: 'button', className: 'main', onclick: () => write(product, meta, written) }, 'Write a review')))));
-  await load();
+  (await load())();
 };

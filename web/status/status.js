@@ -71,7 +71,7 @@ const between = (before, now) => {
   });
   const [ticks, was] = [now.machine.ticks, before.machine.ticks];
   const spent = ticks && was ? { all: ticks.all - was.all, idle: ticks.idle - was.idle, stolen: ticks.stolen - was.stolen } : null;
-  const throttled = (now.machine.throttled_us - before.machine.throttled_us) / 1e6 / seconds;
+  const throttled = [now, before].some((each) => each.machine.throttled_us === null) ? NaN : (now.machine.throttled_us - before.machine.throttled_us) / 1e6 / seconds;
   const [hits, misses, untrusted] = ['hits', 'misses', 'untrusted'].map((name) => rate(`catwalk_cache_${name}_total`));
   return {
     at: now.taken_ms, rate, routes, all, statements, untrusted, throttled, hits: hits / (hits + misses + untrusted),
@@ -94,18 +94,21 @@ const plot = (title, unit, names, read, most) => {
   plots.set(title, () => {
     const [points, last] = [history.map(read), history.at(-1)];
     const shown = Object.keys(points.at(-1) ?? {});
-    const value = (point, name) => Math.min(point[name], bounds.at(-1) ?? Infinity);
-    const seen = Math.max(...points.flatMap((point) => shown.map((name) => point[name]).filter(Number.isFinite)), 1e-9);
+    // What lies beyond all bounds is drawn at the last one.
+    const end = unit === time ? bounds.at(-1) : Infinity;
+    const value = (point, name) => Math.min(point[name], end);
+    const all = points.flatMap((point) => shown.map((name) => point[name])).filter((value) => !Number.isNaN(value));
+    const seen = Math.max(...all.map((value) => Math.min(value, end)), 1e-9);
     const top = most ?? seen * 1.1;
     const x = (at) => 600 - ((last.at - at) * 600) / KEPT_MS;
     const lines = shown.map((name) => {
-      const path = points.map((point, n) => [x(history[n].at), most || unit === number ? point[name] : value(point, name)]).filter(([, y]) => Number.isFinite(y));
+      const path = points.map((point, n) => [x(history[n].at), value(point, name)]).filter(([, y]) => Number.isFinite(y));
       return drawn('polyline', { points: path.map(([at, y]) => `${at.toFixed(1)},${(176 - (y / top) * 168).toFixed(1)}`).join(' '), stroke: colourOf(name, names()) });
     });
     const grid = [0.25, 0.5, 0.75, 1].map((part) => drawn('line', { x1: 0, x2: 600, y1: 176 - part * 168, y2: 176 - part * 168 }));
     svg.replaceChildren(...grid, ...lines);
     svg.setAttribute('aria-label', `${title}: ${shown.map((name) => `${name} ${unit(points.at(-1)[name])}`).join(', ')}`);
-    range.textContent = most ? `0 to ${unit(most)}, 5 min` : `highest ${unit(seen)}, 5 min`;
+    range.textContent = most ? `0 to ${unit(most)}, 5 min` : `highest ${unit(all.includes(Infinity) ? Infinity : seen)}, 5 min`;
     legend.replaceChildren(...shown.map((name) => {
       const mark = element('i');
       mark.style.background = colourOf(name, names());
@@ -138,7 +141,7 @@ const warn = (text, isBad) => element('td', { className: isBad ? 'bad' : '' }, t
 const replicas = (nodes) => {
   const all = nodes.filter((node) => !node.is_primary);
   const fit = all.filter((node) => node.is_fit);
-  return { all: all.length, fit: fit.length, lag: Math.max(...fit.map((node) => node.lag_ms), 0) };
+  return { all: all.length, fit: fit.length, lag: fit.some((node) => node.lag_ms === null) ? null : Math.max(...fit.map((node) => node.lag_ms), 0) };
 };
 
 const tiles = (now, point) => {
@@ -160,7 +163,7 @@ const tiles = (now, point) => {
     ['CPU', percent(point.cpu), cpu.join('; '), point.stolen > 0.05 || point.throttled > 0.01],
   ];
   const { all: others, fit, lag } = replicas(nodes);
-  if (others > 0) all.push(['replicas', `${fit}/${others}`, fit ? `read from; ${lag} ms behind at most` : 'none is read from', fit < others]);
+  if (others > 0) all.push(['replicas', `${fit}/${others}`, fit ? `read from; ${lag === null ? 'nobody looks how far behind' : `${lag} ms behind at most`}` : 'none is read from', fit < others]);
   id('tiles').replaceChildren(...all.map(([name, value, more, isBad]) => element('div', { className: isBad ? 'tile bad' : 'tile' }, element('span', {}, name), element('b', {}, value), element('small', {}, more))));
 };
 
@@ -206,22 +209,23 @@ const take = (now) => {
 };
 
 const look = async () => {
-  let now;
-  try {
-    now = await (await fetch('/status.json', { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE_MS) })).json();
-  } catch {
-    tell([`no answer for ${((Date.now() - seenAt) / 1000).toFixed(0)} s`]);
-    document.body.classList.add('stale');
-    return;
-  }
+  const reply = await fetch('/status.json', { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE_MS) });
+  if (!reply.ok) throw new Error(`answered with ${reply.status}`);
+  take(await reply.json());
   seenAt = Date.now();
   document.body.classList.remove('stale');
-  take(now);
 };
 
 const watch = async (wait_ms) => {
-  if (!document.hidden) await look();
-  setTimeout(watch, wait_ms ?? EVERY_MS);
+  try {
+    if (!document.hidden) await look();
+  } catch (error) {
+    const isAnswer = error.message.startsWith('answered');
+    tell([`${isAnswer ? error.message : 'no answer'} for ${((Date.now() - seenAt) / 1000).toFixed(0)} s`]);
+    document.body.classList.add('stale');
+  } finally {
+    setTimeout(watch, wait_ms ?? EVERY_MS);
+  }
 };
 // The first rates come soon.
 await watch(500);

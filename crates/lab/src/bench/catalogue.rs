@@ -16,6 +16,8 @@ use super::drive::{connect, Sender};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// As many products as a list has at most.
 const PAGE: usize = 10_000;
+/// No catalogue has as many.
+const PRODUCTS_MAX: u64 = 1 << 40;
 /// Of a catalogue with gaps so many ids are asked for.
 const IDS_MAX: usize = 1_000_000;
 /// The first of so many products that has a sku lends it to the cart.
@@ -103,6 +105,7 @@ impl Client<'_> {
     async fn ids(&mut self) -> Result<Ids> {
         let (mut least, mut most, mut last) = (0u64, 1u64, 0u64);
         while let Some(id) = self.page(most, 1).await?.first() {
+            ensure!(most < PRODUCTS_MAX, "its list of products does not end: it takes no `page`");
             (least, most, last) = (most, most * 4, *id);
         }
         while least + 1 < most {

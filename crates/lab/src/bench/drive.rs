@@ -109,6 +109,8 @@ pub fn drive(plan: &Plan, mix: &Mix) -> Result<Outcome> {
         for driver in drivers {
             outcome.add(driver.join().map_err(|_| anyhow!("a thread of the driver has failed"))??);
         }
+        // A clock that is that late has handed them to nobody.
+        shards.iter().for_each(|shard| give_up_waiting(shard, &mut outcome));
         Ok(outcome)
     })
 }
@@ -119,7 +121,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Hands over what is due, when it is. Returns what could not be.
 fn tick(plan: &Plan, mix: &Mix, start: Instant, shards: &[Arc<Shard>]) -> Outcome {
-    let mut lost = Outcome::new(plan);
+    let (mut lost, began) = (Outcome::new(plan), (Instant::now(), cpu_ns()));
     let mut dice = SmallRng::seed_from_u64(plan.seed);
     let (interval, all_s) = (1.0 / plan.rate, (plan.warm_up + plan.time).as_secs_f64());
     let end = start + plan.warm_up + plan.time + GRACE;
@@ -150,6 +152,7 @@ fn tick(plan: &Plan, mix: &Mix, start: Instant, shards: &[Arc<Shard>]) -> Outcom
         let next = Duration::from_secs_f64(due_s(n)).saturating_sub(start.elapsed());
         std::thread::sleep(next.max(TURN));
     }
+    lost.driver_busy = busy_since(began);
     // After the counts that it makes final.
     shards.iter().for_each(|shard| shard.is_all.store(true, Ordering::Release));
     lost
@@ -186,13 +189,9 @@ fn drive_shard(plan: &Plan, shard: Arc<Shard>, connections: usize, start: Instan
             }
         }
         let mut outcome = outcome.borrow_mut();
-        let age_us = |at: Instant| at.elapsed().as_micros() as u64;
-        let waiting: Vec<Due> = shard.with(|queue| queue.drain(..).collect());
-        for due in waiting {
-            due.slice.into_iter().for_each(|slice| outcome.give_up(due.ask.kind, slice, age_us(due.at)));
-        }
+        give_up_waiting(&shard, &mut outcome);
         for (at, kind, slice) in under_way.borrow().iter().flatten() {
-            outcome.give_up(*kind, *slice, age_us(*at));
+            outcome.give_up(*kind, *slice, at.elapsed().as_micros() as u64);
         }
     });
     drop(tasks);
@@ -200,9 +199,18 @@ fn drive_shard(plan: &Plan, shard: Arc<Shard>, connections: usize, start: Instan
     Ok(outcome.into_inner())
 }
 
-/// CPU time of this thread in ns (proc(5), schedstat).
+fn give_up_waiting(shard: &Shard, outcome: &mut Outcome) {
+    for Due { at, slice, ask } in shard.with(std::mem::take) {
+        let age_us = at.elapsed().as_micros() as u64;
+        slice.into_iter().for_each(|slice| outcome.give_up(ask.kind, slice, age_us));
+    }
+}
+
+/// How long this thread was on a CPU or waited for one, in ns (the kernel's scheduler statistics).
 fn cpu_ns() -> Option<u64> {
-    fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse().ok()
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let mut words = text.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+    Some(words.next()? + words.next()?)
 }
 
 fn busy_since((at, ns): (Instant, Option<u64>)) -> Option<f64> {

@@ -36,7 +36,7 @@ pub struct Outcome {
     pub slices: Vec<Slice>,
     /// How long requests waited for a connection to be free, in µs.
     pub waited: Histogram<u64>,
-    /// The busiest thread of the driver, as a share of a CPU; None: the system does not say.
+    /// The busiest thread of the driver: the part of the time in which it had, or waited for, a CPU; None: the system does not say.
     pub driver_busy: Option<f64>,
     /// The first error, as it was.
     pub first_error: Option<String>,

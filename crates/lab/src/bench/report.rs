@@ -78,7 +78,7 @@ pub struct Report<'r> {
     pub threads: usize,
     pub seed: u64,
     pub products: u64,
-    /// The busiest thread of the driver, as a share of a CPU.
+    /// The busiest thread of the driver: the part of the time in which it had, or waited for, a CPU.
     pub driver_busy: Option<f64>,
     pub first_error: Option<&'r str>,
     /// All first, then each that was asked for.

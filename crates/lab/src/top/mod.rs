@@ -120,7 +120,7 @@ fn watch(
         }
         due = Instant::now() + screen.every;
         let mut now = look(&server);
-        if is_another_life(&screen.now, &now) {
+        if screen.trouble.is_some() || is_another_life(&screen.now, &now) {
             match reopen() {
                 Ok(fresh) => {
                     (server, screen.trouble) = (fresh, None);

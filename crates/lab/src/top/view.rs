@@ -8,6 +8,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, LegendPosition, Paragraph, Row, Table, Wrap};
 use ratatui::Frame;
 
+use catwalk::metrics::histogram::{bound_s, BOUNDS};
+
 use super::Screen;
 use crate::rates::{Rates, RouteRate};
 
@@ -173,7 +175,8 @@ fn draw_plot(
             if lines.len() <= at {
                 lines.push((name, Vec::new()));
             }
-            let value = value.filter(|value| value.is_finite());
+            // What lies beyond all bounds is drawn at the last one.
+            let value = value.map(|value| value.min(bound_s(BOUNDS - 1)));
             lines[at].1.extend(value.map(|value| (first + n as f64, value)));
         }
     }
