@@ -6,7 +6,7 @@ const os = require('node:os');
 const { Pool, types } = require('pg');
 
 const { PORT, SOCKET_DIRECTORY, DATABASE, DATABASE_USER, PICTURES, REDIS } = process.env;
-const KEPT_S = 60;
+const KEPT_S = 3600;
 
 // A picture of the generated catalogue is a path; whose server it is on is told from outside.
 const absolute = (url) => (url?.startsWith('/') ? PICTURES + url : url);
