@@ -33,6 +33,8 @@ await visit(async () => {
     for (const [table, text] of [['routes', 'styles'], ['hottest', 'product:7'], ['statements', 'products_fetch'], ['processes', 'serving'], ['nodes', 'primary']]) {
       await page.locator(`#${table}`, { hasText: text }).waitFor();
     }
+    const cut = await page.evaluate(() => [...document.querySelectorAll('.room, .tile b')].filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.textContent.slice(0, 60)));
+    assert.deepEqual(cut, [], 'on a large screen nothing has to be scrolled for');
     await inspect(page, 'status');
     console.log('  the status page moves while load runs');
   } finally {

@@ -174,11 +174,11 @@ const show = (now, point) => {
   const routes = point.routes.filter((route) => route.rate > 0).sort((a, b) => b.rate - a.rate);
   table('routes', ['route', 'requests/s', 'p50', 'p99'], routes.map((route) => [route.name, number(route.rate), time(quantile(route.buckets, bounds, 0.5)), time(quantile(route.buckets, bounds, 0.99))]));
   const statements = [...point.statements].sort((a, b) => b.busy - a.busy || b.sum_ns - a.sum_ns).slice(0, 10);
-  table('statements', ['catwalk explain …', 'runs/s', 'mean', 'longest since start', 'connections'], statements.map((runs) => [runs.name, number(runs.rate), time(Number.isFinite(runs.mean_s) ? runs.mean_s : runs.sum_ns / runs.count / 1e9), time(runs.longest_ns / 1e9), runs.busy.toFixed(2)]));
+  table('statements', ['catwalk explain …', 'runs/s', 'mean', 'longest', 'busy'], statements.map((runs) => [runs.name, number(runs.rate), time(Number.isFinite(runs.mean_s) ? runs.mean_s : runs.sum_ns / runs.count / 1e9), time(runs.longest_ns / 1e9), runs.busy.toFixed(2)]));
   table('hottest', ['key', 'of sampled hits'], now.hottest.map((hot) => [hot.key, percent(hot.share)]));
-  const role = ({ slot, phase }) => (phase === 'following' ? 'change feed' : `process ${slot}`);
+  const role = ({ slot, phase }) => (phase === 'following' ? 'feed' : `#${slot}`);
   const hasDied = ({ slot, deaths }) => deaths > (history[0].deaths.get(slot) ?? deaths);
-  table('processes', ['process', 'pid', 'phase', 'age', 'beat', 'requests', 'deaths'], now.workers.processes.map((process) => [role(process), String(process.pid), process.phase, age(process.age_s), warn(`${process.beat_age_ms} ms`, process.beat_age_ms > 2000), number(process.requests), warn(String(process.deaths), hasDied(process))]));
+  table('processes', ['place', 'pid', 'phase', 'age', 'beat', 'requests', 'deaths'], now.workers.processes.map((process) => [role(process), String(process.pid), process.phase, age(process.age_s), warn(`${process.beat_age_ms} ms`, process.beat_age_ms > 2000), number(process.requests), warn(String(process.deaths), hasDied(process))]));
   const isBad = ({ is_primary, is_fit }) => !is_primary && !is_fit;
   table('nodes', ['node', 'state', 'lag'], now.nodes.map((node, n) => [String(n), warn(node.state, isBad(node)), node.lag_ms === null ? '–' : `${node.lag_ms} ms`]));
 };
