@@ -126,6 +126,9 @@ pub const NODE_BEAT_PERIOD: Duration = Duration::from_millis(50);
 
 /// For so long a client tells other boxes what it has written: by then each has seen it, or does not trust its cache.
 pub const TOKEN_MAX_AGE: Duration = Duration::from_secs(10);
+/// A client that has written to a new primary waits for so long until a box that has none has heard of that one, and how often it looks.
+pub const LIFE_WAIT_MAX: Duration = Duration::from_secs(2);
+pub const LIFE_WAIT_STEP: Duration = Duration::from_millis(5);
 /// Connections of a worker to each database node, unless asked otherwise.
 pub const CONNECTIONS_PER_WORKER: usize = 5;
 /// And at least: one a lane.

@@ -13,8 +13,9 @@ use ring::hmac;
 
 use crate::api::{hex, Site};
 use crate::cache::{floor, Key};
-use crate::limits::TOKEN_MAX_AGE;
+use crate::limits::{LIFE_WAIT_MAX, LIFE_WAIT_STEP, TOKEN_MAX_AGE};
 use crate::metrics::Counter;
+use crate::os::clock;
 
 pub const FIELD: &str = "Catwalk-Seen";
 const COOKIE: &[u8] = b"catwalk_seen=";
@@ -99,7 +100,7 @@ fn honour_token(site: &Site, token: &[u8], key: Option<Key>) {
     if writer == site.box_id {
         return;
     }
-    if life != topology.life() {
+    if life != topology.life() && !hears_of(site, life) {
         // Of a life that is over, or that this box has not heard of yet: what it has is not what the client has seen.
         return key.into_iter().for_each(|key| site.cache.forget(key));
     }
@@ -112,6 +113,18 @@ fn honour_token(site: &Site, token: &[u8], key: Option<Key>) {
         topology.want_written(lsn);
         key.into_iter().for_each(|key| site.cache.forget(key));
     }
+}
+
+/// Without a primary, a token of another life is of one that has begun elsewhere: who has written in it waits until this box has heard of it
+/// too, since the replicas that it reads from meanwhile are those of the last one. False: it does not hear of it soon.
+fn hears_of(site: &Site, life: u64) -> bool {
+    let topology = site.nodes.topology();
+    let start_ns = clock::boottime_ns();
+    let is_over = || clock::boottime_ns() - start_ns > LIFE_WAIT_MAX.as_nanos() as u64;
+    while site.nodes.is_headless() && topology.life() != life && !is_over() {
+        may::coroutine::sleep(LIFE_WAIT_STEP);
+    }
+    topology.life() == life
 }
 
 #[cfg(test)]
