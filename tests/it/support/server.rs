@@ -161,11 +161,14 @@ impl Server {
 
     fn find_worker_of(&self, connection: &Connection) -> Option<Pid> {
         let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of connections");
-        let theirs = format!(":{:04X}", connection.port());
+        // Both ends: connections to other servers may be from the same port.
+        let port = |port: u16| format!(":{port:04X}");
+        let own = self.address.rsplit_once(':').and_then(|(_, own)| own.parse().ok()).map(port)?;
+        let theirs = port(connection.port());
         let row = table
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .find(|row| row[2].ends_with(&theirs))?;
+            .find(|row| row[1].ends_with(&own) && row[2].ends_with(&theirs))?;
         let socket = format!("socket:[{}]", row[9]);
         let has_it = |pid: &Pid| {
             let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
