@@ -100,8 +100,7 @@ export const show = async (room, product, meta, rate) => {
   const again = async (want) => {
     const here = (turn += 1);
     want();
-    const shown = load().catch((error) => () => list.replaceChildren(failure(error, () => again(() => {}))));
-    const drawn = await shown;
+    const drawn = await load().catch((error) => () => list.replaceChildren(failure(error, () => again(() => {}))));
     if (here !== turn) return;
     drawn();
     if (!list.querySelector('.failure')) say(`${list.children.length} reviews, sorted by ${sort}`);

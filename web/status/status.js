@@ -123,7 +123,9 @@ const busiest = () => {
   history.slice(-15).forEach((point) => point.routes.forEach((route) => sums.set(route.name, (sums.get(route.name) ?? 0) + route.rate)));
   return [...sums].filter(([, sum]) => sum > 0).sort((a, b) => b[1] - a[1]).slice(0, PLOTTED).map(([name]) => name).sort();
 };
-const byRoute = (value) => (point) => Object.fromEntries(busiest().map((name) => [name, value(point.routes.find((route) => route.name === name) ?? { rate: NaN, buckets: [] })]));
+/** Those, found once a look. */
+let plotted = [];
+const byRoute = (value) => (point) => Object.fromEntries(plotted.map((name) => [name, value(point.routes.find((route) => route.name === name) ?? { rate: NaN, buckets: [] })]));
 const routeNames = () => (history.at(-1)?.routes ?? []).map((route) => route.name);
 plot('Requests a second', number, routeNames, byRoute((route) => route.rate));
 plot('p50 by route', time, routeNames, byRoute((route) => quantile(route.buckets, bounds, 0.5)));
@@ -170,6 +172,7 @@ const tiles = (now, point) => {
 const show = (now, point) => {
   id('host').textContent = `${now.host} · ${now.version}`;
   tiles(now, point);
+  plotted = busiest();
   plots.forEach((draw) => draw());
   const routes = point.routes.filter((route) => route.rate > 0).sort((a, b) => b.rate - a.rate);
   table('routes', ['route', 'requests/s', 'p50', 'p99'], routes.map((route) => [route.name, number(route.rate), time(quantile(route.buckets, bounds, 0.5)), time(quantile(route.buckets, bounds, 0.99))]));

@@ -7,7 +7,7 @@ use super::drive::Plan;
 use super::mix::KINDS;
 
 /// What takes longer is as bad as this.
-pub const LATENCY_MAX_US: u64 = 60_000_000;
+const LATENCY_MAX_US: u64 = 60_000_000;
 /// Plots have no more points.
 const SLICES_MAX: f64 = 600.0;
 
